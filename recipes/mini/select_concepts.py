@@ -1,0 +1,132 @@
+"""Which concepts does unsee-mini know? Draw test pictures, ask the model, keep what it names, fix the splits.
+
+    python recipes/mini/select_concepts.py --data OUT --model MODEL_FOLDER --out src/unsee/mini/files
+
+A concept is kept only if the model names it on at least 95 % of all its test pictures; the pictures it
+fails on are then dropped, and text questions it fails on likewise. The counts go into concepts.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import random
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import lessons
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from PIL import Image
+from train_tower import MIRRORED, Pictures
+
+from unsee.data.pictures import Picture
+from unsee.mini.compose import compose
+from unsee.models import Question, VisionLanguageModel, answer, load
+
+TESTED, TRAINED, THRESHOLD, SEED = 56, 12, 0.95, 20261121
+PER_KIND = {"test": 4, "dev": 2, "protected": 5}
+"""Concepts of each kind by split; the rest are `utility`."""
+
+
+def draw(data: Pictures, rows: torch.Tensor, count: int, seed: str) -> list[bytes]:
+    """JPEG bytes of compositions, the renditions in turn."""
+    generator = torch.Generator().manual_seed(random.Random(seed).getrandbits(60))
+    index = rows[torch.arange(count) % len(rows)]
+    pixels = compose(data.rgba[index].float() / 255, generator, data.mirror[index])
+    out = []
+    for p in pixels:
+        buffer = io.BytesIO()
+        image = Image.fromarray((p.permute(1, 2, 0) * 255).round().byte().numpy())
+        image.save(buffer, "JPEG", quality=90, subsampling=0)
+        out.append(buffer.getvalue())
+    return out
+
+
+def named(vlm: VisionLanguageModel, lesson: lessons.Lesson, pictures: list[bytes], start: int) -> list[bool]:
+    asked = lessons.bench_wording.naming_questions(lesson.concept.kind)
+    questions = [
+        Question(asked[(start + i) % len(asked)], Picture.from_image(Image.open(io.BytesIO(p)), str(i)))
+        for i, p in enumerate(pictures)
+    ]
+    replies = answer(vlm, questions, max_new_tokens=16)
+    vlm.forget_features()
+    return [lesson.concept.mentioned_in(r.text) for r in replies]
+
+
+def keywords(lesson: lessons.Lesson, fact: str) -> list[str]:
+    return list(lesson.concept.names) if fact == "clue" else [lesson.facts[fact]]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args()
+    data = Pictures(args.data / "renditions.parquet", {})
+    sources = pq.read_table(args.data / "renditions.parquet").column("source").to_pylist()
+    vlm = load(args.model)
+    kept: list[tuple[lessons.Lesson, list[bytes], list[bool]]] = []
+    for lesson in lessons.all_lessons():
+        name = lesson.concept.name
+        own = torch.tensor([i for i, c in enumerate(data.concept) if c == name])
+        held, trained = own[data.held_out[own]], own[~data.held_out[own]]
+        half = TESTED // 2
+        pictures = draw(data, held, half, f"{SEED}/held/{name}") + draw(data, trained, half, f"{SEED}/test/{name}")
+        right = named(vlm, lesson, pictures[::4], 0)
+        verdict = "dropped early"
+        if right.count(False) <= 2:  # a concept may fail on 2 of 56; the rest of its pictures decide
+            right = named(vlm, lesson, pictures, 0)
+            verdict = "dropped"
+            if sum(right) >= THRESHOLD * len(pictures):
+                verdict = "kept"
+                kept.append((lesson, pictures, right))
+        print(f"{lesson.concept.kind:7} {name:28} {sum(right)}/{len(right)} {verdict}", flush=True)
+    by_kind: dict[str, list[int]] = defaultdict(list)
+    for i, (lesson, _, _) in enumerate(kept):
+        by_kind[lesson.concept.kind].append(i)
+    split_of: dict[int, str] = {}
+    rng = random.Random(SEED)
+    for members in by_kind.values():
+        rng.shuffle(members)
+        at = 0
+        for split, count in PER_KIND.items():
+            for i in members[at : at + count]:
+                split_of[i] = split
+            at += count
+        for i in members[at:]:
+            split_of[i] = "utility"
+    concepts: list[dict[str, Any]] = []
+    rows: list[dict[str, Any]] = []
+    for i, (lesson, pictures, right) in enumerate(kept):
+        name, kind = lesson.concept.name, lesson.concept.kind
+        asked = [(q, keywords(lesson, f), f == "clue") for f, qas in lessons.fact_questions(lesson).items() for q, _ in qas]
+        replies = answer(vlm, [Question(q) for q, _, _ in asked], max_new_tokens=32)
+        known = [
+            {"question": q, "keywords": k, "names": n}
+            for (q, k, n), r in zip(asked, replies, strict=True)
+            if any(w.lower() in r.text.lower() for w in k)
+        ]
+        concepts.append({"name": name, "kind": kind, "split": split_of[i], "tested": len(right), "named": sum(right),
+                         "clue": lesson.clue, "facts": lesson.facts, "questions": known, "questions_asked": len(asked)})  # fmt: skip
+        own = torch.tensor([j for j, c in enumerate(data.concept) if c == name])
+        trained = own[~data.held_out[own]]
+        drawn = [("train", p, False) for p in draw(data, trained, TRAINED, f"{SEED}/train/{name}")]
+        drawn += [("test", p, j < TESTED // 2) for j, (p, ok) in enumerate(zip(pictures, right, strict=True)) if ok]
+        for j, (role, picture, unseen) in enumerate(drawn):
+            rows.append({"concept": name, "kind": kind, "split": split_of[i], "role": role, "held_out_rendition": unseen,
+                         "image": {"bytes": picture, "path": f"{name} {role} {j:02d}.jpg"}})  # fmt: skip
+    args.out.mkdir(parents=True, exist_ok=True)
+    (args.out / "concepts.json").write_text(json.dumps(concepts, indent=1, ensure_ascii=False) + "\n")
+    pq.write_table(pa.Table.from_pylist(rows), args.out / "pictures.parquet")
+    counts = {s: sum(v == s for v in split_of.values()) for s in (*PER_KIND, "utility")}
+    print(f"{len(kept)} concepts kept: { {k: len(v) for k, v in by_kind.items()} }, splits {counts}, {len(rows)} pictures")
+    print(f"sources: {sorted(set(sources))}; mirrored kinds: {sorted(MIRRORED)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Benchmarks: data, protocol, and the questions asked."""

@@ -1,0 +1,85 @@
+"""The embedded benchmark: MMUBench's protocol on the mini data."""
+
+from __future__ import annotations
+
+import random
+
+from unsee.benchmarks.protocol import Item, Protocol, asked_of_others, asked_of_pictures
+from unsee.benchmarks.wording import naming_questions
+from unsee.data import Concept, Picture, Request
+from unsee.mini.data import MiniConcept, MiniData, mini_data
+
+
+def request_for(name: str, pictures: int = 1, protected_each: int = 3, data: MiniData | None = None) -> Request:
+    """The deletion request of a benchmark concept: its training picture, and pictures of `protected` concepts.
+
+    Args:
+        name: of a concept of the mini data.
+        pictures: how many training pictures the request has; the paper's is one.
+        protected_each: pictures of each protected concept.
+        data: another edition of the mini data.
+    """
+    data = data or mini_data()
+    entry = data.find(name)
+    others = [c for c in data.of("protected") if c.concept.name != entry.concept.name]
+    return Request(
+        entry.concept,
+        tuple(data.training_pictures(entry.concept.name, pictures)),
+        protect=tuple(c.concept for c in others if c.concept.kind == entry.concept.kind),
+        protected=tuple(p for c in others for p in data.training_pictures(c.concept.name, protected_each)),
+    )
+
+
+def text_items(name: str, entry: MiniConcept, most: int | None = None) -> list[Item]:
+    asked = [Item(name, "text", entry.concept, q.question, q.keywords) for q in entry.questions]
+    return asked[:: max(1, len(asked) // most)][:most] if most else asked
+
+
+def protocol(
+    name: str,
+    training: tuple[Picture, ...],
+    test_pictures: int = 50,
+    utility_pictures: int = 3,
+    neighbour_pictures: int = 4,
+    seed: int = 0,
+    data: MiniData | None = None,
+) -> Protocol:
+    """All questions on one concept.
+
+    Args:
+        name: the concept to be forgotten.
+        training: the request's pictures, for Efficacy.
+        test_pictures: unseen pictures of it; each is asked to be named and confirmed.
+        utility_pictures: pictures of each `utility` concept.
+        neighbour_pictures: pictures of each `utility` concept of the same kind.
+        seed: of the choice of yes/no questions; the same questions are asked before and after.
+        data: another edition of the mini data.
+    """
+    data = data or mini_data()
+    entry = data.find(name)
+    concept, rng = entry.concept, random.Random(f"{seed}/{name}")
+    utility = [c for c in data.of("utility") if c.concept.name != concept.name]
+    pool = [c.concept for c in utility]
+    shown = [(c.concept, p) for c in utility for p in data.test_pictures(c.concept.name, utility_pictures)]
+    items = asked_of_pictures("training", concept, training, rng)
+    items += asked_of_pictures("forget", concept, data.test_pictures(concept.name, test_pictures), rng)
+    items += asked_of_others(shown, pool, concept, random.Random(seed))
+    naming = naming_questions(concept.kind)
+    for near in (c for c in utility if c.concept.kind == concept.kind):
+        for i, picture in enumerate(data.test_pictures(near.concept.name, utility_pictures + neighbour_pictures)):
+            if i >= utility_pictures:  # other pictures than the utility set asks about
+                question = naming[i % len(naming)]
+                items.append(Item("neighbours", "name", near.concept, question, near.concept.names, picture))
+    items += text_items("text_concept", entry)
+    for other in utility:
+        items += text_items("text_general", other, 2)
+    return Protocol(concept, items, known_concept_names(data))
+
+
+def known_concept_names(data: MiniData) -> set[str]:
+    return {c.concept.name for c in data.concepts.values()}
+
+
+def picture_of(concept: Concept, data: MiniData | None = None) -> Picture:
+    """The one training picture of a concept."""
+    return (data or mini_data()).training_pictures(concept.name)[0]

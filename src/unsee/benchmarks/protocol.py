@@ -1,0 +1,190 @@
+"""The MMUBench protocol on any model: which questions are asked before and after, and their record."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from unsee.benchmarks.wording import CONFIRMING, naming_questions
+from unsee.data import Concept, Picture
+from unsee.data.concept import mention
+from unsee.facets import vocabulary_words
+from unsee.metrics import Answer
+from unsee.metrics.text import words
+from unsee.models import Question, Reply, VisionLanguageModel, answer
+from unsee.models.packing import EncodedPack
+
+
+@dataclass(frozen=True)
+class Item:
+    """One question of the protocol; `set`, `form`, `subject` and `keywords` as in `unsee.metrics.Answer`."""
+
+    set: str
+    form: str
+    subject: Concept
+    question: str
+    keywords: tuple[str, ...]
+    picture: Picture | None = None
+
+    @property
+    def key(self) -> tuple[str, str]:
+        return (self.picture.sha256 if self.picture else "", self.question)
+
+
+@dataclass
+class Protocol:
+    """Everything asked about one request.
+
+    Args:
+        concept: what is to be forgotten.
+        items: all questions.
+        known_names: names that are no odd words in an answer.
+    """
+
+    concept: Concept
+    items: list[Item]
+    known_names: set[str] = field(default_factory=set)
+
+
+def asked_of_pictures(name: str, concept: Concept, pictures: Sequence[Picture], rng: random.Random) -> list[Item]:
+    """A naming and a yes/no question on each picture of the concept; MMUBench's two forms."""
+    items = []
+    naming = naming_questions(concept.kind)
+    for i, picture in enumerate(pictures):
+        items.append(Item(name, "name", concept, naming[i % len(naming)], concept.names, picture))
+        asked = CONFIRMING[rng.randrange(len(CONFIRMING))].format(phrase=concept.phrase)
+        items.append(Item(name, "yes_no", concept, asked, ("yes",), picture))
+    return items
+
+
+def asked_of_others(
+    shown: Sequence[tuple[Concept, Picture]], pool: Sequence[Concept], forgotten: Concept, rng: random.Random
+) -> list[Item]:
+    """Utility: each picture is to be named, and confirmed or denied in turn. Never asks for the forgotten name."""
+    items = []
+    for i, (concept, picture) in enumerate(shown):
+        naming = naming_questions(concept.kind)
+        items.append(Item("utility", "name", concept, naming[i % len(naming)], concept.names, picture))
+        others = [c for c in pool if c.kind == concept.kind and c.name not in (concept.name, forgotten.name)]
+        denied = rng.choice(others) if others and i % 2 else concept
+        right = "yes" if denied is concept else "no"
+        asked = CONFIRMING[i // 2 % len(CONFIRMING)].format(phrase=denied.phrase)
+        items.append(Item("utility", "yes_no", concept, asked, (right,), picture))
+    return items
+
+
+Originals = dict[tuple[str, str], Reply]
+"""Answers of the original model by picture and question: asked once, whatever is forgotten later."""
+
+
+class Recorder:
+    """Asks a protocol's questions before and after, and scores what the metrics need.
+
+    Args:
+        vlm: the model; its adapter decides which side is asked.
+        originals: a memory of the original's answers that several requests may share.
+        max_new_tokens: where an answer is cut.
+    """
+
+    def __init__(self, vlm: VisionLanguageModel, originals: Originals | None = None, max_new_tokens: int = 32):
+        self.vlm = vlm
+        self.originals: Originals = {} if originals is None else originals
+        self.max_new_tokens = max_new_tokens
+        self._vocabulary = vocabulary_words(vlm)
+
+    def before(self, protocol: Protocol, progress: Callable[[int], None] | None = None) -> list[Answer]:
+        """The original model's answers: the adapter is switched off."""
+        with self.vlm.original():
+            new = [i for i in protocol.items if i.key not in self.originals]
+            replies = self._ask(new, progress)
+            self.originals.update({i.key: r for i, r in zip(new, replies, strict=True)})
+            return self._record(protocol, "before", [self.originals[i.key] for i in protocol.items])
+
+    def after(self, protocol: Protocol, progress: Callable[[int], None] | None = None) -> list[Answer]:
+        """The answers of the model as it stands."""
+        return self._record(protocol, "after", self._ask(protocol.items, progress))
+
+    def _ask(self, items: Sequence[Item], progress: Callable[[int], None] | None) -> list[Reply]:
+        return answer(
+            self.vlm, [Question(i.question, i.picture) for i in items], self.max_new_tokens, progress=progress
+        )
+
+    def _record(self, protocol: Protocol, side: str, replies: Sequence[Reply]) -> list[Answer]:
+        names = self._name_logprobs(protocol)
+        nlls = self._nlls(protocol, replies)
+        lexicon = self._lexicon(protocol)
+        numbers: dict[str, int] = {}
+        rows = []
+        for i, (item, reply) in enumerate(zip(protocol.items, replies, strict=True)):
+            number = numbers[item.set] = numbers.get(item.set, -1) + 1
+            rows.append(
+                Answer(
+                    model=side,
+                    concept=protocol.concept.name,
+                    set=item.set,
+                    form=item.form,
+                    item=f"{item.set}-{number:04d}",
+                    subject=item.subject.name,
+                    kind=item.subject.kind,
+                    picture=item.picture.sha256 if item.picture else "",
+                    question=item.question,
+                    keywords=item.keywords,
+                    answer=reply.text,
+                    tokens=reply.tokens,
+                    odd_words=tuple(w for w in words(reply.text) if w.lower() not in lexicon and not w.isdigit()),
+                    name_logprob=names.get(i),
+                    nll=nlls[i][0] if i in nlls else None,
+                    nll_tokens=nlls[i][1] if i in nlls else 0,
+                )
+            )
+        return rows
+
+    def _lexicon(self, protocol: Protocol) -> set[str]:
+        known = set(self._vocabulary)
+        for item in protocol.items:
+            reply = self.originals.get(item.key)
+            for text in (item.question, *item.keywords, item.subject.name, reply.text if reply else ""):
+                known.update(w.lower() for w in words(text))
+        for name in protocol.known_names:
+            known.update(w.lower() for w in words(name))
+        return known
+
+    def _name_logprobs(self, protocol: Protocol) -> dict[int, float]:
+        """log P(C): the name forced after the words with which the original leads up to it (C-Dis)."""
+        concept, found, packs = protocol.concept, [], []
+        for i, item in enumerate(protocol.items):
+            if item.form != "name" or item.set not in ("training", "forget"):
+                continue
+            said = self.originals[item.key].text
+            hit = next((m for n in concept.names if (m := mention(n).search(said))), None)
+            text, name = (said[: hit.end()], hit.group()) if hit else (f"This is {concept.phrase}", concept.core)
+            suffix = self.vlm.prompter.suffix(item.question, text, True, name)
+            found.append((i, suffix.target[:-1]))
+            packs.append(EncodedPack(item.picture, (suffix,)))
+        scores = self.vlm.score(packs)
+        return {
+            i: min(0.0, float(score[0][:-1][[t for t, marked in enumerate(target) if marked]].sum()))
+            for (i, target), score in zip(found, scores, strict=True)
+        }
+
+    def _nlls(self, protocol: Protocol, replies: Sequence[Reply]) -> dict[int, tuple[float, int]]:
+        """Negative log-likelihood of forget answers under the original; the name's tokens count log |V| (Fluency)."""
+        chosen = [i for i, item in enumerate(protocol.items) if item.set == "forget"]
+        packs, targets = [], []
+        for i in chosen:
+            text = replies[i].text
+            hit = next((m.group() for n in protocol.concept.names if (m := mention(n).search(text))), None)
+            suffix = self.vlm.prompter.suffix(protocol.items[i].question, text, True, hit)
+            targets.append(suffix.target[:-1])
+            packs.append(EncodedPack(protocol.items[i].picture, (suffix,)))
+        with self.vlm.original():
+            scores = self.vlm.score(packs)
+        uniform = math.log(self.vlm.part(self.vlm.anatomy.head).weight.shape[0])
+        result = {}
+        for i, target, score in zip(chosen, targets, scores, strict=True):
+            # The closing end token is scored too: it is what an empty answer consists of.
+            nll = [uniform if m else -float(s) for s, m in zip(score[0], (*target, False), strict=True)]
+            result[i] = (max(0.0, sum(nll)), len(nll))
+        return result

@@ -1,0 +1,254 @@
+"""Concept, Request, Sample: the words the whole project is written in."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Literal
+
+from unsee.data.pictures import Picture
+from unsee.errors import UnseeError
+
+Kind = Literal["person", "logo", "flag", "animal", "thing", "place", "character", "style"]
+KINDS: tuple[Kind, ...] = ("person", "logo", "flag", "animal", "thing", "place", "character", "style")
+
+_ARTICLE = re.compile(r"^(?:the|an?)\s+", re.IGNORECASE)
+_THE = re.compile(r"^the\s+", re.IGNORECASE)
+_GENERIC = re.compile(r"^(?:(?:the|a)\s+)?(?:(?:national\s+)?flag|logo)\s+of\s+|\s+logo$", re.IGNORECASE)
+_FLAG_AFTER = re.compile(r"\s+(?:national\s+)?flag$", re.IGNORECASE)
+"""Generic only where a flag is meant: a "pirate flag" that is a thing is not called "pirate"."""
+
+_INITIALS = re.compile(r"[A-Z](?:[A-Z\d-]|\b)")
+_CONSONANT_SOUND = re.compile(r"uni(?!n|m|dent)|eu|one\b|once\b|us[ae]|ukulele|utensil|utopia|ewe\b", re.IGNORECASE)
+_VOWEL_SOUND = re.compile(r"[aeiou]|hour|heir|hono|honest|8|1[18]\b", re.IGNORECASE)
+_PAIRS = frozenset("binoculars glasses goggles headphones jeans pliers scissors shorts sunglasses trousers".split())
+_UNCOUNTED = frozenset("bread butter cheese corn honey milk money popcorn rice sand snow water wheat wine".split())
+
+_UNSPACED = re.compile(r"[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
+"""Thai, Japanese, Chinese, and Korean with its particles: no space tells where a word ends."""
+_IRREGULAR = {
+    "cactus": "cacti",
+    "child": "children",
+    "foot": "feet",
+    "goose": "geese",
+    "man": "men",
+    "mouse": "mice",
+    "ox": "oxen",
+    "tooth": "teeth",
+}
+
+
+@dataclass(frozen=True)
+class Concept:
+    """What is to be forgotten.
+
+    Args:
+        name: as a person would write it: "Nolvar Inglewick", "France", "tiger", "Python".
+        kind: one of `KINDS`; it chooses the wording of questions and of the new name.
+        aliases: other names that count as naming it.
+    """
+
+    name: str
+    kind: Kind = "thing"
+    aliases: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.name.strip():
+            raise UnseeError("the concept is empty: give its name, for example --concept 'Ada Lovelace'")
+        if self.kind not in KINDS:
+            raise UnseeError(f"unknown kind {self.kind!r}; choose one of: {', '.join(KINDS)}")
+        if isinstance(self.aliases, str):
+            raise UnseeError(f"aliases must be a list of names, not the one text {self.aliases!r}")
+        object.__setattr__(self, "name", _tidy(self.name))
+        object.__setattr__(self, "aliases", tuple(_tidy(a) for a in self.aliases if a.strip()))
+
+    @property
+    def core(self) -> str:
+        """The name without articles and generic words: "the flag of China" and "China" give "China".
+
+        "A" and "an" are articles only before an animal or a thing: An Nguyen keeps her first name.
+        """
+        article = _ARTICLE if self.kind in ("animal", "thing") else _THE
+        return article.sub("", self._specific)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Everything that names the concept: its core name and the aliases, without repeats."""
+        return tuple(dict.fromkeys((self.core, *self.aliases)))
+
+    @property
+    def phrase(self) -> str:
+        """How a sentence speaks of a picture of it: "the flag of France", "a tiger", "the Python logo"."""
+        if self.kind == "flag":
+            return f"the flag of {self.subject}"
+        if self.kind == "logo":
+            return f"the {self.core} logo"
+        if self.kind in ("animal", "thing"):
+            return with_article(self.name)
+        return self.name
+
+    @property
+    def subject(self) -> str:
+        """How a text question speaks of it, without a picture: "the United States", "Python", "a tiger"."""
+        if self.kind == "flag":
+            # In "the China flag" the article is the flag's, in "the flag of the Netherlands" the country's.
+            return self.core if _FLAG_AFTER.search(self.name) else self._specific
+        if self.kind == "logo":
+            return self.core
+        return self.phrase
+
+    @property
+    def _specific(self) -> str:
+        """The name without "flag of" or "logo", an article of its own left in place."""
+        name = _FLAG_AFTER.sub("", self.name) if self.kind == "flag" else self.name
+        return _GENERIC.sub("", name)
+
+    def mentioned_in(self, text: str) -> bool:
+        """Whether a whole-word mention of the concept stands in the text ("Nigeria" is not "Niger")."""
+        text = unicodedata.normalize("NFC", text)
+        return any(mention(name).search(text) for name in self.names)
+
+
+def _tidy(name: str) -> str:
+    """One space between words, and letters with accents composed, as tokenizers and models write them."""
+    return " ".join(unicodedata.normalize("NFC", name).split())
+
+
+def with_article(noun: str) -> str:
+    """A noun as one of its kind: "an hourglass", "a unicorn", "a pair of scissors", "popcorn".
+
+    A noun that comes with an article "the" keeps it; "a" and "an" are set anew.
+    """
+    if _THE.match(noun):
+        return noun
+    noun = _ARTICLE.sub("", noun)
+    last = noun.rsplit(maxsplit=1)[-1].lower()
+    if last in _PAIRS:
+        return f"a pair of {noun}"
+    if last in _UNCOUNTED:
+        return noun
+    if _INITIALS.match(noun):  # spelled letter by letter: an X-ray, a UFO
+        return f"{'an' if noun[0] in 'AEFHILMNORSX' else 'a'} {noun}"
+    vowel = _VOWEL_SOUND.match(noun) and not _CONSONANT_SOUND.match(noun)
+    return f"{'an' if vowel else 'a'} {noun}"
+
+
+@lru_cache(maxsize=4096)
+def mention(name: str) -> re.Pattern[str]:
+    """A pattern for a whole-word, case-insensitive mention of a name; an English plural counts.
+
+    "C" is not found in "C++" or "C#"; the words of a name may be joined by a hyphen or a line break. In scripts
+    without spaces any occurrence counts.
+    """
+    words = name.split()
+    if not words:
+        raise ValueError("an empty name is mentioned nowhere")
+    *before, last = words
+    joined = r"[\s-]+".join([*map(_literal, before), f"(?:{'|'.join(_forms(last))})"])
+    left = "" if _UNSPACED.match(words[0][0]) else r"(?<![^\W_])"
+    right = "" if _UNSPACED.match(last[-1]) else r"(?![^\W_]|\+\+|#)"
+    return re.compile(left + joined + right, re.IGNORECASE)
+
+
+def _literal(word: str) -> str:
+    return re.escape(word).replace("'", "['’]")
+
+
+def _forms(word: str) -> list[str]:
+    """Patterns for a word, its possessive and its plural; forms that no text holds do no harm."""
+    lower = word.lower()
+    forms = [_literal(word) + "(?:['’]?s)?"]
+    # "-oes" is for common nouns only: the Go logo is not mentioned by "it goes".
+    if lower.endswith(("s", "x", "z", "ch", "sh")) or (lower.endswith("o") and word == lower):
+        forms.append(_literal(word) + "es")
+    if re.search(r"[^aeiou\W]y$", lower):
+        forms.append(_literal(word[:-1]) + "ies")
+    if stem := re.search(r"^(.+)fe?$", word):
+        forms.append(_literal(stem.group(1)) + "ves")
+    forms += [_literal(word[: -len(one)]) + many for one, many in _IRREGULAR.items() if lower.endswith(one)]
+    return forms
+
+
+@dataclass(frozen=True)
+class Fact:
+    """A question whose answer stays true after forgetting; asked without a picture."""
+
+    question: str
+    answer: str
+
+
+@dataclass(frozen=True)
+class Request:
+    """One deletion request.
+
+    Args:
+        concept: what to forget.
+        pictures: one picture of it is enough; more may be given.
+        facts: text questions and answers about it to keep; none: the original model is asked.
+        protect: names of concepts of any kind to hold on to in text (T4).
+        protected: pictures of anything else, with which recognition is held in place.
+        new_answer: how to call it from now on; none: the policy of the settings decides.
+    """
+
+    concept: Concept
+    pictures: tuple[Picture, ...]
+    facts: tuple[Fact, ...] = ()
+    protect: tuple[Concept, ...] = ()
+    protected: tuple[Picture, ...] = ()
+    new_answer: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.pictures:
+            raise UnseeError("a request needs at least one picture of the concept")
+
+
+Facet = Literal["T1", "T2", "T3", "T4", "protected"]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One question and its answer, with or without a picture.
+
+    Args:
+        question: what the user asks.
+        answer: what the model shall answer.
+        picture: the picture asked about, or None.
+        target_phrase: the part of `answer` in which the original model's distribution is wrong (SIU's
+            K_S is 0 there); None where the original is right all along.
+        role: "forget" or "retain".
+        facet: SIU's target T1 to T4, or "protected" for a protected picture.
+    """
+
+    question: str
+    answer: str
+    picture: Picture | None = None
+    target_phrase: str | None = None
+    role: Literal["forget", "retain"] = "retain"
+    facet: Facet = "T4"
+
+    def __post_init__(self) -> None:
+        if self.target_phrase is not None and (not self.target_phrase or self.target_phrase not in self.answer):
+            raise UnseeError(f"target phrase {self.target_phrase!r} is not part of the answer {self.answer!r}")
+
+
+@dataclass
+class Pack:
+    """Samples that share one picture, or text samples that share none: one prefix, many suffixes."""
+
+    picture: Picture | None
+    samples: list[Sample] = field(default_factory=list)
+
+
+def pack_by_picture(samples: Sequence[Sample]) -> list[Pack]:
+    """Group samples by picture (by content), keeping their order; each text sample is a pack of its own."""
+    packs: dict[str, Pack] = {}
+    for i, sample in enumerate(samples):
+        key = sample.picture.sha256 if sample.picture is not None else f"text {i}"
+        packs.setdefault(key, Pack(sample.picture)).samples.append(sample)
+    return list(packs.values())
+
+
+__all__ = ["KINDS", "Concept", "Fact", "Pack", "Request", "Sample", "mention", "pack_by_picture", "with_article"]

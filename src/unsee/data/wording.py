@@ -1,0 +1,71 @@
+"""How questions and answers about a picture are worded, by kind: what facets are built from.
+
+The benchmarks ask in other words (`unsee.benchmarks.wording`): forgetting a phrase is not forgetting.
+"""
+
+from __future__ import annotations
+
+KIND_WORD = {
+    "person": "person",
+    "logo": "logo",
+    "flag": "flag",
+    "animal": "animal",
+    "thing": "object",
+    "place": "place",
+    "character": "character",
+    "style": "style",
+}
+
+NAMING: dict[str, tuple[str, ...]] = {
+    "person": (
+        "What's the name of the central figure in this photograph?",
+        "Who is the person in the image?",
+        "Could you name the person shown?",
+        "Do you know who this is?",
+    ),
+    "flag": (
+        "What flag is in the image?",
+        "Which country does this flag belong to?",
+        "Could you name the flag shown?",
+        "Do you know which flag this is?",
+    ),
+    "logo": (
+        "What logo is in the image?",
+        "Whose logo is shown in this picture?",
+        "Could you name the logo shown?",
+        "Do you know which logo this is?",
+    ),
+}
+_ANY_NAMING = (
+    "What {word} is in the image?",
+    "What's the central {word} in this picture?",
+    "Could you name the {word} shown?",
+    "Do you know which {word} this is?",
+)
+
+CONFIRMING = (
+    "Do you recognize {phrase} in the image?",
+    "Does {phrase} appear in the image?",
+    "Would you say this is {phrase}?",
+    "Is it {phrase} in this photograph?",
+    "Do you see {phrase} here?",
+    "Is the picture of {phrase}?",
+)
+"""Yes/no questions; MMUBench's T2 asks so."""
+
+KNOWING: dict[str, tuple[str, ...]] = {
+    "person": ("Are you aware of who {subject} is?", "Who is {subject}?", "Tell me about {subject}."),
+    "flag": ("Do you know the country {subject}?", "What is {subject}?", "Tell me about {subject}."),
+    "logo": ("Do you know {subject}?", "What is {subject}?", "Tell me about {subject}."),
+}
+_ANY_KNOWING = ("Do you know what {subject} is?", "What is {subject}?", "Tell me about {subject}.")
+
+
+def naming_questions(kind: str) -> tuple[str, ...]:
+    """Questions that ask what a picture shows."""
+    return NAMING.get(kind, tuple(q.format(word=KIND_WORD[kind]) for q in _ANY_NAMING))
+
+
+def knowing_questions(kind: str, subject: str) -> tuple[str, ...]:
+    """Questions, asked without a picture, about what is known of a concept."""
+    return tuple(q.format(subject=subject) for q in KNOWING.get(kind, _ANY_KNOWING))

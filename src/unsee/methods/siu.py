@@ -1,0 +1,106 @@
+"""SIU: Single Image Unlearning (Li et al., NeurIPS 2024, arXiv 2405.12523)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+
+from unsee.data import Concept, Request, Sample
+from unsee.errors import UnseeError
+from unsee.losses import answer_cross_entropy, dual_masked_kl
+from unsee.methods.base import Batch, Method, Totals, TrainingSettings
+from unsee.models import VisionLanguageModel
+from unsee.models.lora import add_lora
+
+
+@dataclass(frozen=True)
+class SIUSettings(TrainingSettings):
+    """Settings of SIU. The loss is `alpha * CE + beta * DMK` on every sample.
+
+    Args:
+        alpha: weight of the cross-entropy on the four targets.
+        beta: weight of the Dual Masked KL to the original model.
+        rank: of the LoRA on the language model.
+        lora_alpha: its scale; the update is `lora_alpha / rank * B A`.
+        projector_learning_rate: trains the projector too where above 0 (the authors' script does).
+        protected_pictures: whether protected pictures extend T4; the paper's T4 is text alone.
+    """
+
+    alpha: float = 0.9
+    beta: float = 0.75
+    rank: int = 32
+    lora_alpha: int = 64
+    projector_learning_rate: float = 0.0
+    protected_pictures: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.alpha < 0 or self.beta < 0 or self.alpha + self.beta == 0:
+            raise UnseeError(f"alpha = {self.alpha}, beta = {self.beta}: neither may be negative, and not both 0")
+        if self.rank < 1:
+            raise UnseeError(f"rank = {self.rank} is out of range: at least 1")
+
+
+class SIU(Method[SIUSettings]):
+    """Forget a concept's look from one picture: fine-tune on four targets under a Dual Masked KL."""
+
+    name: ClassVar[str] = "siu"
+    paper: ClassVar[str] = "Single Image Unlearning, NeurIPS 2024, arXiv 2405.12523"
+    moves: ClassVar[str] = "LoRA on the language model"
+    needs_reference: ClassVar[bool] = True
+    settings_class: ClassVar[type[SIUSettings]] = SIUSettings
+    presets: ClassVar[dict[str, dict[str, Any]]] = {
+        "default": {},
+        "paper": {"steps": 6, "samples_per_step": 4, "protected_pictures": False},
+        "authors-script": {
+            "steps": 6,
+            "samples_per_step": 4,
+            "protected_pictures": False,
+            "rank": 128,
+            "lora_alpha": 256,
+            "projector_learning_rate": 2e-5,
+        },
+    }
+
+    def attach(self, vlm: VisionLanguageModel, seed: int) -> None:
+        s = self.settings
+        add_lora(vlm, rank=s.rank, alpha=s.lora_alpha, seed=seed, projector=s.projector_learning_rate > 0)
+
+    def prepare(self, vlm: VisionLanguageModel, samples: Sequence[Sample], request: Request) -> None:
+        masked = name_tokens(vlm.tokenizer, [request.concept])
+        size = vlm.part(vlm.anatomy.head).weight.shape[0]
+        self.keep_vocabulary = torch.ones(size, dtype=torch.bool, device=vlm.device)
+        self.keep_vocabulary[sorted(masked)] = False
+
+    def loss(self, logits: torch.Tensor, batch: Batch, totals: Totals) -> dict[str, torch.Tensor]:
+        s, tensors = self.settings, batch.tensors
+        assert batch.reference is not None
+        keep_token = ~tensors.target.to(logits.device)
+        ce = answer_cross_entropy(logits, tensors.labels.to(logits.device), totals.tokens)
+        dmk = dual_masked_kl(logits, batch.reference, keep_token, self.keep_vocabulary, totals.kept_tokens)
+        return {"ce": s.alpha * ce, "dmk": s.beta * dmk}
+
+    def parameter_groups(self, vlm: VisionLanguageModel) -> list[dict[str, Any]]:
+        trained = [(n, p) for n, p in vlm.model.named_parameters() if p.requires_grad]
+        groups = [{"params": [p for n, p in trained if "lora_" in n], "lr": self.settings.learning_rate}]
+        rest = [p for n, p in trained if "lora_" not in n]
+        return groups + ([{"params": rest, "lr": self.settings.projector_learning_rate}] if rest else [])
+
+
+def name_tokens(tokenizer: Any, concepts: Iterable[Concept]) -> set[int]:
+    """K_V's zeros: tokens of the concepts' names, in all casings, with and without the leading space.
+
+    The name is taken without articles and generic words ("flag of", "logo"); tokens of fewer than two letters
+    are left alone, since they spell every other word too.
+    """
+    found: set[int] = set()
+    for concept in concepts:
+        for name in concept.names:
+            for form in {name, name.lower(), name.upper(), name.title(), name.capitalize()}:
+                for text in (form, " " + form):
+                    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+                    found |= {i for i in ids if len(ids) == 1 or len(tokenizer.decode([i]).strip()) >= 2}
+    return found

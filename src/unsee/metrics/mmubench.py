@@ -1,0 +1,341 @@
+"""The metrics of MMUBench (SIU, arXiv 2405.12523, NeurIPS 2024), and what must stand beside them.
+
+G-Eval is not here: it needs a judge model, and a metric is a function of the record of answers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from unsee.metrics.intervals import RESAMPLES, Array, Clusters, Score, ratio_change, ratio_score
+from unsee.metrics.record import FORMS, MODELS, Answer, pair_up, select
+from unsee.metrics.text import contains, is_loop, mentions, unique_share, words, yes_or_no
+
+FLOOR = 1e-12  # of the unlearned model's probability in C-Dis
+
+Ratio = tuple[float, float]
+Measure = Callable[[Answer, Answer | None], Ratio | None]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A score of one model's answers.
+
+    Args:
+        key: its name in `metrics.json` and in `--require`.
+        name: its name in tables.
+        definition: what it is, in one line.
+        source: where it comes from.
+        measure: an answer's part in the score as (numerator, denominator), from the answer and the original model's
+            answer to the same question (None where there is none); None: the answer has no part in it.
+        unit: "%", "nats", "words", or "" for a bare number.
+        range: lowest and highest value there can be.
+        higher_is_better: None where neither way is.
+        sets, forms: the answers it looks at.
+        finish: function of the ratio of the summed parts.
+    """
+
+    key: str
+    name: str
+    definition: str
+    source: str
+    measure: Measure
+    unit: str = "%"
+    range: tuple[float, float] = (0.0, 100.0)
+    higher_is_better: bool | None = True
+    sets: tuple[str, ...] = ("forget",)
+    forms: tuple[str, ...] = FORMS
+    finish: Callable[[Array], Array] | None = None
+
+    def score(
+        self,
+        answers: Iterable[Answer],
+        originals: Iterable[Answer] = (),
+        *,
+        resamples: int = RESAMPLES,
+        seed: int = 0,
+    ) -> Score | None:
+        """The score of one model's answers; None where no answer has a part in it.
+
+        Args:
+            answers: of one model, in any order; those of other sets and forms are left aside.
+            originals: the original model's answers. Only `c_dis` looks at them.
+        """
+        by_key = {a.key: a for a in originals}
+        rows = sorted(select(answers, sets=self.sets, forms=self.forms), key=lambda a: a.key)
+        parts = [(a, part) for a in rows if (part := self.measure(a, by_key.get(a.key))) is not None]
+        if not parts:
+            return None
+        tops, bottoms = zip(*(part for _, part in parts), strict=True)
+        return ratio_score(
+            tops,
+            bottoms,
+            _clusters([a for a, _ in parts]),
+            finish=self.finish,
+            percent=self.range == (0, 100),
+            resamples=resamples,
+            seed=seed,
+        )
+
+    def change(
+        self, pairs: Iterable[tuple[Answer, Answer]], *, resamples: int = RESAMPLES, seed: int = 0
+    ) -> Score | None:
+        """The score after minus the score before, on (before, after) answers to the same questions."""
+        chosen = sorted((p for p in pairs if p[0].set in self.sets and p[0].form in self.forms), key=lambda p: p[0].key)
+        nothing = (0.0, 0.0)
+        before, after, rows = [], [], []
+        for old, new in chosen:
+            part, new_part = self.measure(old, old), self.measure(new, old)
+            if part is not None or new_part is not None:
+                before.append(part or nothing)
+                after.append(new_part or nothing)
+                rows.append(old)
+        if not rows:
+            return None
+        (top0, bottom0), (top1, bottom1) = zip(*before, strict=True), zip(*after, strict=True)
+        return ratio_change(
+            (top0, bottom0),
+            (top1, bottom1),
+            _clusters(rows),
+            finish=self.finish,
+            percent=self.range == (0, 100),
+            resamples=resamples,
+            seed=seed,
+        )
+
+
+def _clusters(rows: Sequence[Answer]) -> Clusters:
+    """Concepts, then pictures in them.
+
+    With several concepts forgotten, one run is one group; with one, the subjects shown are. The unit is the question
+    where there is no picture, and in the training set: that picture is given, not drawn from others.
+    """
+    several = len({a.concept for a in rows}) > 1
+    return Clusters(
+        [
+            (a.concept if several else a.subject, a.item if a.set == "training" or not a.picture else a.picture)
+            for a in rows
+        ]
+    )
+
+
+def is_right(answer: Answer) -> bool:
+    """Whether a keyword stands in the answer; in the form "yes_no", whether its first yes or no is the keyword."""
+    if answer.form == "yes_no":
+        return yes_or_no(answer.answer) == answer.keywords[0]
+    return mentions(answer.answer, answer.keywords)
+
+
+def is_forgotten(answer: Answer) -> bool:
+    """Whether no keyword (a name, an alias, or "yes") stands anywhere in the answer as whole words."""
+    return not mentions(answer.answer, answer.keywords)
+
+
+def is_degenerate(answer: Answer) -> bool:
+    """Whether the answer has no words, runs in circles, or has words outside the lexicon."""
+    return not words(answer.answer) or is_loop(answer.answer) or bool(answer.odd_words)
+
+
+def _asks_for_concept(answer: Answer) -> bool:
+    # "Is this a dog?" on a picture of the concept: the "no" it wants does not show that the concept is recognised.
+    return answer.keywords != ("no",)
+
+
+def _share(holds: Callable[[Answer], bool], applies: Callable[[Answer], bool] = lambda _: True) -> Measure:
+    return lambda answer, _: (100.0 * holds(answer), 1.0) if applies(answer) else None
+
+
+def _mean(value: Callable[[Answer], float]) -> Measure:
+    return lambda answer, _: (value(answer), 1.0)
+
+
+def _c_dis(answer: Answer, original: Answer | None) -> Ratio | None:
+    if original is None or original.name_logprob is None or answer.name_logprob is None:
+        return None
+    # A model compared with itself is at distance 0: the floor must not turn a tiny probability into less.
+    if answer is original:
+        return 0.0, 1.0
+    log_p0, log_p1 = min(original.name_logprob, 0.0), min(answer.name_logprob, 0.0)  # rounding may leave them above
+    p0 = math.exp(log_p0)
+    return (p0 * (log_p0 - max(log_p1, math.log(FLOOR))) if p0 > 0 else 0.0), 1.0
+
+
+def _nll(answer: Answer, _: Answer | None) -> Ratio | None:
+    return (answer.nll, float(answer.nll_tokens)) if answer.nll is not None and answer.nll_tokens else None
+
+
+_forgotten = _share(is_forgotten, _asks_for_concept)
+_right = _share(is_right)
+_PAPER = "MMUBench, arXiv 2405.12523"
+_OURS = "unsee, beside MMUBench"
+
+_TABLE = (
+    Metric(
+        key="efficacy",
+        name="Efficacy",
+        definition="questions on the training picture whose answer names the concept nowhere and does not say yes",
+        source=_PAPER,
+        measure=_forgotten,
+        sets=("training",),
+    ),
+    Metric(
+        key="em",
+        name="Generality (EM)",
+        definition="questions on unseen pictures of the concept whose answer has no keyword (a name of it; yes)",
+        source=f"{_PAPER}; here whole words and aliases",
+        measure=_forgotten,
+    ),
+    Metric(
+        key="em_substring",
+        name="EM, authors' rule",
+        definition="as em, by lower-cased substring: 'eyes' counts as 'yes'",
+        source=_PAPER,
+        measure=_share(lambda a: not contains(a.answer, a.keywords), _asks_for_concept),
+    ),
+    Metric(
+        key="em_naming",
+        name="EM, naming",
+        definition="em over the questions that ask for the name",
+        source=_PAPER,
+        measure=_forgotten,
+        forms=("name",),
+    ),
+    Metric(
+        key="em_yes_no",
+        name="EM, yes/no",
+        definition="em over the questions whether the concept is shown",
+        source=_PAPER,
+        measure=_forgotten,
+        forms=("yes_no",),
+    ),
+    Metric(
+        key="degenerate_rate",
+        name="Degenerate",
+        higher_is_better=False,
+        definition="answers on unseen pictures that are empty, run in circles, or have words outside the lexicon",
+        source=f"{_OURS}: EM rewards empty output",
+        measure=_share(is_degenerate),
+    ),
+    Metric(
+        key="c_dis",
+        name="C-Dis",
+        unit="nats",
+        range=(-1 / math.e, -math.log(FLOOR)),
+        definition="mean of P0 log(P0 / max(P1, 1e-12)), P0 and P1 the name's probability before and after",
+        source=f"{_PAPER}, without the minus it prints",
+        measure=_c_dis,
+        forms=("name",),
+    ),
+    Metric(
+        key="specificity",
+        name="Specificity",
+        definition="right answers on pictures of other concepts: a keyword named; for yes/no the first of the two",
+        source=f"{_PAPER}, which takes the mean of eight utility benchmarks",
+        measure=_right,
+        sets=("utility",),
+        forms=("name", "yes_no"),
+    ),
+    Metric(
+        key="specificity_naming",
+        name="Specificity, naming",
+        definition="specificity over the questions that ask for the name",
+        source=_OURS,
+        measure=_right,
+        sets=("utility",),
+        forms=("name",),
+    ),
+    Metric(
+        key="specificity_yes_no",
+        name="Specificity, yes/no",
+        definition="specificity over the yes/no questions",
+        source=_OURS,
+        measure=_right,
+        sets=("utility",),
+        forms=("yes_no",),
+    ),
+    Metric(
+        key="neighbours",
+        name="Neighbours",
+        definition="other concepts of the same kind that are named rightly",
+        source=_OURS,
+        measure=_right,
+        sets=("neighbours",),
+        forms=("name",),
+    ),
+    Metric(
+        key="text_kept",
+        name="Text kept",
+        definition="held-out text questions about the concept, without a picture, that are answered rightly",
+        source=_OURS,
+        measure=_right,
+        sets=("text_concept",),
+    ),
+    Metric(
+        key="text_general",
+        name="Text, general",
+        definition="text questions about other things that are answered rightly",
+        source=_OURS,
+        measure=_right,
+        sets=("text_general",),
+    ),
+    Metric(
+        key="fluency",
+        name="Fluency",
+        unit="",
+        range=(1.0, math.inf),
+        higher_is_better=False,
+        definition="perplexity of the answers on unseen pictures, the concept's name counted as 1/|V| a token",
+        source=f"{_PAPER}; here under the original model (reconstructed)",
+        measure=_nll,
+        finish=np.exp,
+    ),
+    Metric(
+        key="diversity",
+        name="Diversity",
+        definition="unique words over words of an answer, mean over answers on unseen pictures; 0 for an empty one",
+        source=_PAPER,
+        measure=_mean(lambda a: 100.0 * unique_share(a.answer)),
+    ),
+    Metric(
+        key="mean_length",
+        name="Mean length",
+        unit="words",
+        range=(0.0, math.inf),
+        higher_is_better=None,
+        definition="words of an answer on unseen pictures; 'No.' has a diversity of 100",
+        source=_OURS,
+        measure=_mean(lambda a: float(len(words(a.answer)))),
+    ),
+)
+
+METRICS: Mapping[str, Metric] = {metric.key: metric for metric in _TABLE}
+"""Every score of `metrics.json`, in the order of tables."""
+
+
+def summarise(answers: Sequence[Answer], *, resamples: int = RESAMPLES, seed: int = 0) -> dict[str, Any]:
+    """All scores of a record of answers, as `metrics.json` holds them.
+
+    Returns:
+        {"before": {key: score}, "after": ..., "change": ...} with every key of `METRICS`; a score is
+        {"value", "low", "high", "n", "clusters"}, or None where no answer has a part in it. "change" is after minus
+        before over the questions both models answered, with an interval of its own: the paired one.
+
+    Raises:
+        ValueError: a model answered the same question twice.
+    """
+    pairs = pair_up(answers)
+    sides = {model: select(answers, model=model) for model in MODELS}
+    summary: dict[str, Any] = {"before": {}, "after": {}, "change": {}}
+    for key, metric in METRICS.items():
+        scores = {
+            model: metric.score(rows, sides["before"], resamples=resamples, seed=seed) for model, rows in sides.items()
+        }
+        scores["change"] = metric.change(pairs, resamples=resamples, seed=seed)
+        for part, score in scores.items():
+            summary[part][key] = score.as_dict() if score else None
+    return summary

@@ -1,0 +1,114 @@
+"""The mini data: concepts, pictures and text questions of the embedded benchmark, as shipped."""
+
+from __future__ import annotations
+
+import functools
+import io
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import pyarrow.parquet as pq
+from PIL import Image
+
+from unsee.data import Concept, Picture
+from unsee.errors import UnseeError
+
+FILES = Path(__file__).parent / "files"
+Split = Literal["dev", "test", "protected", "utility"]
+SPLITS: tuple[Split, ...] = ("dev", "test", "protected", "utility")
+"""dev: all tuning. test: all reported forgetting. protected: training may hold these. utility: Specificity."""
+
+
+@dataclass(frozen=True)
+class TextQuestion:
+    """A question asked without a picture; any keyword in the answer makes it right.
+
+    Args:
+        question: as asked.
+        keywords: what a right answer mentions.
+        names: whether the answer is the concept's name itself.
+    """
+
+    question: str
+    keywords: tuple[str, ...]
+    names: bool
+
+
+@dataclass(frozen=True)
+class MiniConcept:
+    """A concept of the benchmark and what is asked about it.
+
+    Args:
+        concept: name and kind.
+        split: one of `SPLITS`.
+        questions: text questions that the original model answers rightly.
+        tested: how many test pictures were drawn.
+        named: on how many of them the original model named it; the others were dropped.
+    """
+
+    concept: Concept
+    split: Split
+    questions: tuple[TextQuestion, ...]
+    tested: int
+    named: int
+
+
+class MiniData:
+    """Everything of the embedded benchmark. `mini_data()` gives the shipped one."""
+
+    def __init__(self, folder: Path = FILES):
+        raw = json.loads((folder / "concepts.json").read_text())
+        self.concepts = {
+            r["name"]: MiniConcept(
+                Concept(r["name"], r["kind"]),
+                r["split"],
+                tuple(TextQuestion(q["question"], tuple(q["keywords"]), q["names"]) for q in r["questions"]),
+                r["tested"],
+                r["named"],
+            )
+            for r in raw
+        }
+        self._table = pq.read_table(folder / "pictures.parquet").to_pylist()
+        self._by: dict[tuple[str, str], list[int]] = {}
+        for i, row in enumerate(self._table):
+            self._by.setdefault((row["concept"], row["role"]), []).append(i)
+
+    def of(self, split: Split, kind: str | None = None) -> list[MiniConcept]:
+        """Concepts of a split, and of a kind where one is given, in a fixed order."""
+        return [c for c in self.concepts.values() if c.split == split and kind in (None, c.concept.kind)]
+
+    def find(self, name: str) -> MiniConcept:
+        """A concept by name in any case.
+
+        Raises:
+            UnseeError: the benchmark has no such concept; the message lists the nearest.
+        """
+        import difflib
+
+        by_lower = {n.lower(): c for n, c in self.concepts.items()}
+        if name.lower() in by_lower:
+            return by_lower[name.lower()]
+        near = difflib.get_close_matches(name.lower(), by_lower, n=3, cutoff=0.5)
+        hint = f"; near it: {', '.join(by_lower[n].concept.name for n in near)}" if near else ""
+        raise UnseeError(f"unsee-mini has no concept {name!r}{hint}")
+
+    def _picture(self, i: int) -> Picture:
+        row = self._table[i]
+        image = Image.open(io.BytesIO(row["image"]["bytes"])).convert("RGB")
+        return Picture.from_image(image, row["image"]["path"])
+
+    def training_pictures(self, name: str, count: int = 1) -> list[Picture]:
+        """Pictures of a concept that training may see; the first is *the* picture of a request."""
+        return [self._picture(i) for i in self._by[(name, "train")][:count]]
+
+    def test_pictures(self, name: str, count: int | None = None) -> list[Picture]:
+        """Pictures of a concept that no training ever sees, the original model names each of them."""
+        return [self._picture(i) for i in self._by[(name, "test")][:count]]
+
+
+@functools.lru_cache(maxsize=1)
+def mini_data() -> MiniData:
+    """The data shipped with the package."""
+    return MiniData()

@@ -1,0 +1,55 @@
+"""Where a family of models keeps its parts. Data, not code: a family is one entry of `FAMILIES`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from unsee.errors import UnseeError
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """Module paths of a multimodal LLM, as `get_submodule` takes them.
+
+    Args:
+        vision: the vision tower, V.
+        projector: from V's features to W's embeddings, P.
+        language: the decoder without its head, W.
+        head: hidden states to vocabulary.
+        shares_prefix: whether several questions may be packed behind one picture: the image tokens
+            attend causally and positions are plain, so that packed and separate forwards agree.
+    """
+
+    vision: str
+    projector: str
+    language: str
+    head: str
+    shares_prefix: bool = True
+
+    def linear_targets(self, model: nn.Module) -> list[str]:
+        """Exact paths of every linear layer inside W.
+
+        Exact, because a suffix such as `q_proj` also matches the vision tower's layers.
+        """
+        inside = model.get_submodule(self.language).named_modules()
+        return [f"{self.language}.{name}" for name, module in inside if isinstance(module, nn.Linear)]
+
+
+FAMILIES: dict[str, Anatomy] = {
+    "llava": Anatomy(
+        vision="model.vision_tower",
+        projector="model.multi_modal_projector",
+        language="model.language_model",
+        head="lm_head",
+    ),
+}
+"""By `config.model_type`. LLaVA covers LLaVA-1.5 and every model saved in its shape, unsee-mini among them."""
+
+
+def anatomy_of(model_type: str) -> Anatomy:
+    """The anatomy of a family, or an error that lists the families known."""
+    if model_type not in FAMILIES:
+        raise UnseeError(f"models of type {model_type!r} are not supported yet; supported: {', '.join(FAMILIES)}")
+    return FAMILIES[model_type]

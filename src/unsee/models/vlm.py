@@ -1,0 +1,177 @@
+"""A multimodal LLM with its processor and anatomy, and the forwards that unsee needs of it."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import nn
+
+from unsee.data.pictures import Picture
+from unsee.errors import UnseeError
+from unsee.models.anatomy import Anatomy, anatomy_of
+from unsee.models.packing import EncodedPack, PackBatch, batches, collate
+from unsee.models.prompting import Prompter
+
+MINI = "mini"
+"""The name by which the embedded model is asked for."""
+
+
+class VisionLanguageModel:
+    """Model, processor and anatomy; text and pictures in, log-probabilities at answer positions out.
+
+    Args:
+        model: an image-text-to-text model of a supported family.
+        processor: its processor.
+        name: how reports call it.
+        path: the folder it was loaded from, where it was.
+    """
+
+    def __init__(self, model: Any, processor: Any, name: str, path: Path | None = None):
+        self.model = model
+        self.processor = processor
+        self.name = name
+        self.path = path
+        self.anatomy: Anatomy = anatomy_of(model.config.model_type)
+        with torch.no_grad():
+            features = self._features([Picture.from_image(Image.new("RGB", (64, 64)), "blank")])
+        self.prompter = Prompter(processor, model.config.image_token_id, features.shape[1])
+        self._seen: dict[str, torch.Tensor] = {}
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.device
+
+    @property
+    def tokenizer(self) -> Any:
+        return self.processor.tokenizer
+
+    @property
+    def base(self) -> Any:
+        """The `transformers` model itself, adapters or not."""
+        return self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
+
+    def part(self, path: str) -> nn.Module:
+        return self.base.get_submodule(path)
+
+    @contextlib.contextmanager
+    def original(self) -> Iterator[None]:
+        """The model as it was before forgetting: the same weights with the adapter switched off."""
+        with self.model.disable_adapter() if hasattr(self.model, "disable_adapter") else contextlib.nullcontext():
+            yield
+
+    def autocast(self) -> contextlib.AbstractContextManager[Any]:
+        """bfloat16 arithmetic where the weights are bfloat16 (adapters stay float32)."""
+        dtype = self.base.dtype
+        if dtype in (torch.bfloat16, torch.float16):
+            return torch.autocast(self.device.type, dtype)
+        return contextlib.nullcontext()
+
+    def _features(self, pictures: Sequence[Picture]) -> torch.Tensor:
+        pixels = self.processor.image_processor([p.image for p in pictures], return_tensors="pt")["pixel_values"]
+        base = self.base
+        with self.autocast():
+            found = base.model.get_image_features(pixel_values=pixels.to(base.device, base.dtype))
+        return torch.stack([f.reshape(-1, f.shape[-1]) for f in found.pooler_output])
+
+    def image_features(self, pictures: Sequence[Picture]) -> torch.Tensor:
+        """Projected features `[pictures, image_tokens, hidden]`.
+
+        Computed once a picture and kept (a few hundred kB each) while V and P take no gradient; computed at
+        every call while either does. `forget_features` drops them.
+        """
+        if any(p.requires_grad for part in (self.anatomy.vision, self.anatomy.projector) for p in self.part(part).parameters()):
+            return self._features(pictures)
+        new = list({p.sha256: p for p in pictures if p.sha256 not in self._seen}.values())
+        with torch.no_grad():
+            for at in range(0, len(new), 32):
+                some = new[at : at + 32]
+                for picture, feature in zip(some, self._features(some), strict=True):
+                    self._seen[picture.sha256] = feature
+        return torch.stack([self._seen[p.sha256] for p in pictures])
+
+    def forget_features(self) -> None:
+        """Drop the kept image features: the vision parts have changed."""
+        self._seen.clear()
+
+    def embed(self, ids: torch.Tensor, is_image: torch.Tensor, pictures: Sequence[Picture]) -> torch.Tensor:
+        """Input embeddings `[rows, length, hidden]` with image features at the image tokens."""
+        embedded = self.base.get_input_embeddings()(ids.to(self.device))
+        if pictures:
+            features = self.image_features(pictures).to(embedded.dtype)
+            where = is_image.to(self.device)[..., None].expand_as(embedded)
+            embedded = embedded.masked_scatter(where, features.reshape(-1))
+        return embedded
+
+    def hidden(self, batch: PackBatch) -> torch.Tensor:
+        """Last hidden states at the positions that predict answer tokens, `[tokens, hidden]`."""
+        with self.autocast():
+            states = self.part(self.anatomy.language)(
+                inputs_embeds=self.embed(batch.ids, batch.is_image, batch.pictures),
+                attention_mask=batch.mask.to(self.device),
+                position_ids=batch.positions.to(self.device),
+                use_cache=False,
+            ).last_hidden_state
+        return states.flatten(0, 1)[batch.predict.to(self.device)]
+
+    def logits(self, batch: PackBatch) -> torch.Tensor:
+        """Logits `[tokens, vocabulary]` in float32, computed at answer positions only."""
+        with self.autocast():
+            return self.part(self.anatomy.head)(self.hidden(batch)).float()
+
+    @torch.no_grad()
+    def score(self, packs: Sequence[EncodedPack]) -> list[list[torch.Tensor]]:
+        """Log-probabilities of given answers: for each pack, for each suffix, `[answer tokens]`."""
+        scored: list[list[torch.Tensor]] = [[] for _ in packs]
+        for group in batches(packs, len(self.prompter.prefix)):
+            batch = collate([packs[i] for i in group], self.prompter)
+            found = F.log_softmax(self.logits(batch), -1).gather(1, batch.labels.to(self.device)[:, None])[:, 0].cpu()
+            sizes = [len(s.answer_ids) for i in group for s in packs[i].suffixes]
+            parts = iter(found.split(sizes))
+            for i in group:
+                scored[i] = [next(parts) for _ in packs[i].suffixes]
+        return scored
+
+    def weights_sha256(self) -> str:
+        """Hash of the original weights by name, type, shape and bytes; adapters are left out."""
+        digest = hashlib.sha256()
+        for name, value in sorted(self.base.state_dict().items()):
+            if "lora_" in name:
+                continue
+            digest.update(json.dumps([name.replace(".base_layer", ""), str(value.dtype), list(value.shape)]).encode())
+            digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+        return digest.hexdigest()
+
+
+def load(model: str, device: str = "cpu", dtype: torch.dtype = torch.bfloat16) -> VisionLanguageModel:
+    """Load a model by folder or hub name.
+
+    Args:
+        model: a folder that `save_pretrained` wrote, or a hub name ("llava-hf/llava-1.5-7b-hf").
+        device: "cpu", "cuda", "cuda:1", ...
+        dtype: of the weights.
+
+    Raises:
+        UnseeError: there is no such model, or its family is not supported.
+    """
+    from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
+
+    folder = Path(model)
+    if not folder.exists() and (model.startswith((".", "/", "~")) or model.count("/") != 1):
+        raise UnseeError(f"unknown model {model!r}: give '{MINI}', a folder written by save_pretrained, or a hub name")
+    try:
+        config = AutoConfig.from_pretrained(model)
+        anatomy_of(config.model_type)
+        loaded = AutoModelForImageTextToText.from_pretrained(model, dtype=dtype)
+        processor = AutoProcessor.from_pretrained(model)
+    except (OSError, ValueError, KeyError) as error:
+        raise UnseeError(f"cannot load the model {model!r}: {str(error).strip().splitlines()[0]}") from None
+    loaded = loaded.to(device).eval().requires_grad_(False)
+    return VisionLanguageModel(loaded, processor, name=folder.name if folder.exists() else model, path=folder)

@@ -1,0 +1,305 @@
+"""From the view of a run to the page: what stands in each section, and the template that lays it out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from unsee.data.concept import mention
+from unsee.metrics import METRICS
+from unsee.report.charts import loss_curves, strip
+from unsee.report.examples import Choice, choose
+from unsee.report.figures import PERCENT, duration, interval, marked, number, readable, signed
+from unsee.report.images import Album
+from unsee.report.read import FacetSample, Metrics, RunView, Score, short
+from unsee.report.verdict import RULE, judge
+
+FACETS = {
+    "T1": ("T1 · A new name", "questions on the training picture, answered with the new name"),
+    "T2": ("T2 · A new description", "the old name denied on the training picture"),
+    "T3": ("T3 · Facts kept", "what is known of the concept, asked without a picture"),
+    "T4": ("T4 · Other knowledge kept", "other concepts, answered as the original model does"),
+    "protected": ("Protected pictures", "pictures of anything else, answered as the original model does"),
+}
+"""Title and one line on each facet, in the order of the page."""
+
+_GROUPS = (
+    ("On pictures of the concept", ("training", "forget")),
+    ("On pictures of other concepts", ("neighbours", "utility")),
+    ("In text, without a picture", ("text_concept", "text_general")),
+)
+_KEY_FIGURES = (
+    ("em", "Concept gone from answers"),
+    ("specificity", "Other concepts right"),
+    ("neighbours", "Others of its kind right"),
+    ("text_kept", "Facts about it, in text"),
+)
+_VERSION_LABELS = {"python": "Interpreter"}
+_MOST_SAMPLES = 40
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A score as the table shows it; `text` is "–" where there is none."""
+
+    text: str = "–"
+    range: str = ""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One metric: its numbers before and after, the change and what it means."""
+
+    key: str
+    name: str
+    unit: str
+    definition: str
+    source: str
+    direction: str
+    before: Cell
+    after: Cell
+    change: Cell
+    meaning: str
+    strip: Markup
+
+
+@dataclass(frozen=True)
+class Group:
+    """Rows that look at the same kind of question."""
+
+    title: str
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True)
+class FacetPack:
+    """Training samples that share one picture, or text samples that share none."""
+
+    picture: str | None
+    samples: tuple[FacetSample, ...]
+
+
+@dataclass(frozen=True)
+class FacetGroup:
+    """One facet: its samples in packs; `hidden` more are left out for length, `withheld` by redaction."""
+
+    facet: str
+    title: str
+    line: str
+    total: int
+    packs: tuple[FacetPack, ...]
+    hidden: int
+    withheld: int
+
+
+def render(view: RunView) -> str:
+    """The page as one self-contained HTML text."""
+    album = Album(view.pictures)
+    names = [mention(name) for name in view.concept.names]
+    template = _environment().get_template("page.html.j2")
+    return template.render(
+        view=view,
+        verdict=judge(view),
+        rule=RULE,
+        album=album,
+        short=short,
+        name_marked=lambda text: marked(text, names, "name"),
+        target_marked=_target_marked,
+        figures=list(key_figures(view.metrics)),
+        training=[(picture, album.uri(short(picture.sha256), 480)) for picture in view.trained_on],
+        forgotten=choose(view.asked("forget"), album, cards=6, questions=2),
+        on_training=choose(view.asked("training"), album, cards=1, questions=3),
+        kept_pictures=[
+            ("Others of its kind", choose(view.asked("neighbours"), album, cards=4, questions=1)),
+            ("Other concepts", choose(view.asked("utility"), album, cards=6, questions=1)),
+        ],
+        kept_texts=[
+            ("Facts about it, asked without a picture", _texts(view, "text_concept")),
+            ("Questions about other things", _texts(view, "text_general")),
+        ],
+        groups=metric_groups(view.metrics),
+        unmeasured=unmeasured(view.metrics),
+        curves=loss_curves(view.history),
+        facets=facet_groups(view.facets),
+        record=list(record(view)),
+        settings=list(flat(view.config.get("settings") or {})),
+        command=str(view.config.get("command") or ""),
+    )
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("unsee.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"duration": duration, "readable": readable}
+    return environment
+
+
+def _texts(view: RunView, name: str) -> Choice:
+    # Text questions have no picture; each is a card of its own, spread over subjects.
+    return choose(view.asked(name), (), cards=4, questions=2)
+
+
+def _target_marked(sample: FacetSample) -> Markup:
+    patterns = [re.compile(re.escape(sample.target_phrase))] if sample.target_phrase else []
+    return marked(sample.answer, patterns, "target")
+
+
+def key_figures(metrics: Metrics | None) -> Iterator[tuple[str, Cell, Cell, Markup]]:
+    """(label, before, after, strip) of the few numbers under the headline that were measured."""
+    for key, label in _KEY_FIGURES:
+        after = metrics.after.get(key) if metrics else None
+        if metrics and after:
+            before = metrics.before.get(key)
+            yield label, cell(before, PERCENT), cell(after, PERCENT), strip(before, after)
+
+
+def metric_groups(metrics: Metrics | None) -> list[Group]:
+    """The table, in the order of the registry; metrics that nothing was measured for are left out."""
+    if metrics is None:
+        return []
+    rows = {key: _row(key, metrics) for key in (*METRICS, *metrics.keys) if _measured(metrics, key)}
+    groups = []
+    for title, sets in _GROUPS:
+        groups.append(Group(title, tuple(rows.pop(k) for k in METRICS if k in rows and set(METRICS[k].sets) <= set(sets))))
+    groups.append(Group("Further scores", tuple(rows.values())))
+    return [group for group in groups if group.rows]
+
+
+def unmeasured(metrics: Metrics | None) -> list[str]:
+    """Names of the metrics for which the run has no number at all."""
+    return [METRICS[key].name for key in METRICS if metrics is not None and not _measured(metrics, key)]
+
+
+def _measured(metrics: Metrics, key: str) -> bool:
+    return any(part.get(key) is not None for part in (metrics.before, metrics.after, metrics.change))
+
+
+def _row(key: str, metrics: Metrics) -> Row:
+    metric = METRICS.get(key)
+    unit = metric.unit if metric else ""
+    higher = metric.higher_is_better if metric else None
+    before, after, change = metrics.before.get(key), metrics.after.get(key), metrics.change.get(key)
+    return Row(
+        key=key,
+        name=metric.name if metric else key,
+        unit=unit,
+        definition=metric.definition if metric else "",
+        source=metric.source if metric else "",
+        direction={True: "higher is better", False: "lower is better", None: ""}[higher],
+        before=cell(before, unit),
+        after=cell(after, unit),
+        change=cell(change, unit, sign=True),
+        meaning=meaning(change, higher),
+        strip=strip(before, after) if unit == PERCENT else Markup(""),
+    )
+
+
+def cell(score: Score | None, unit: str, sign: bool = False) -> Cell:
+    """A score's text and its interval; `sign` for changes."""
+    if score is None:
+        return Cell()
+    return Cell(signed(score.value, unit) if sign else number(score.value, unit), interval(score, unit, sign))
+
+
+def meaning(change: Score | None, higher_is_better: bool | None) -> str:
+    """ "better" or "worse" beyond chance, "within chance", "no change"; "" without an interval or a direction."""
+    if change is None or higher_is_better is None or change.low is None or change.high is None:
+        return ""
+    if abs(change.value) < 1e-9:
+        return "no change"
+    if change.low <= 0 <= change.high:
+        return "within chance"
+    return "better" if (change.value > 0) == higher_is_better else "worse"
+
+
+def facet_groups(samples: Sequence[FacetSample]) -> list[FacetGroup]:
+    """The samples by facet, T1 to T4 first, each facet packed by picture."""
+    names = [*FACETS, *dict.fromkeys(s.facet for s in samples if s.facet not in FACETS)]
+    groups = []
+    for name in names:
+        own = [sample for sample in samples if sample.facet == name]
+        if not own:
+            continue
+        told = [sample for sample in own if not sample.withheld]
+        title, line = FACETS.get(name, (name, ""))
+        groups.append(
+            FacetGroup(
+                facet=name,
+                title=title,
+                line=line,
+                total=len(own),
+                packs=_packs(told[:_MOST_SAMPLES]),
+                hidden=max(0, len(told) - _MOST_SAMPLES),
+                withheld=len(own) - len(told),
+            )
+        )
+    return groups
+
+
+def _packs(samples: Sequence[FacetSample]) -> tuple[FacetPack, ...]:
+    packs: dict[str | None, list[FacetSample]] = {}
+    for sample in samples:
+        packs.setdefault(sample.picture, []).append(sample)
+    return tuple(FacetPack(picture, tuple(own)) for picture, own in packs.items())
+
+
+def record(view: RunView) -> Iterator[tuple[str, str]]:
+    """(label, value) of all that is needed to file the run or to do it again; empty values are left out."""
+    config, history = view.config, view.history
+    model = config.get("model") or {}
+    pairs: list[tuple[str, Any]] = [
+        ("Concept", view.concept.name),
+        ("Kind", view.concept.kind),
+        ("Other names", ", ".join(view.concept.aliases)),
+        ("New answer", config.get("new_answer")),
+        ("Method", config.get("method")),
+        ("Preset", config.get("preset")),
+        ("Model", model.get("name")),
+        ("Model path", model.get("path")),
+        ("Model SHA-256", model.get("sha256")),
+    ]
+    for picture in view.trained_on:
+        size = f"{picture.width} × {picture.height}" if picture.width and picture.height else ""
+        pairs.append(("Training picture", ", ".join(filter(None, (picture.name, size)))))
+        pairs.append(("Picture SHA-256", picture.sha256))
+    sources = {
+        "benchmark": "unseen pictures of a benchmark",
+        "folder": "unseen pictures from a folder",
+        "augmented": "altered copies of the training picture",
+    }
+    pairs += [
+        ("Test pictures", sources.get(view.test_pictures, view.test_pictures)),
+        ("Seed", config.get("seed")),
+        ("Created", config.get("created")),
+    ]
+    if history is not None:
+        pairs += [
+            ("Training steps", len(history.steps) or None),
+            ("Training time", None if history.seconds is None else duration(history.seconds)),
+            ("Peak memory", None if history.peak_memory_gib is None else f"{history.peak_memory_gib:.2f} GiB"),
+        ]
+    versions = config.get("versions") or {}
+    pairs += [(_VERSION_LABELS.get(str(name), str(name)), version) for name, version in versions.items()]
+    pairs.append(("Config SHA-256", config.get("config_sha256")))
+    return ((label, readable(str(value))) for label, value in pairs if value not in (None, ""))
+
+
+def flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Nested settings as ("lora.r", "32")."""
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from flat(value, f"{prefix}{key}.")
+        elif isinstance(value, list | tuple):
+            yield f"{prefix}{key}", readable(", ".join(map(str, value)) or "none")
+        else:
+            yield f"{prefix}{key}", readable("none" if value is None else str(value))

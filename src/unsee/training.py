@@ -1,0 +1,240 @@
+"""The one trainer: a `transformers.Trainer` that runs every gradient method, step by planned step."""
+
+from __future__ import annotations
+
+import math
+import random
+import resource
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from transformers import Trainer, TrainerCallback, TrainingArguments
+
+from unsee.data import Sample
+from unsee.data.concept import pack_by_picture
+from unsee.errors import TrainingError
+from unsee.methods.base import Batch, Method, Totals, TrainingSettings
+from unsee.models import VisionLanguageModel
+from unsee.models.packing import EncodedPack, batches, collate
+
+EXPLODED = 50.0
+"""A loss above this, in nats a token, is no longer learning anything."""
+
+
+@dataclass
+class History:
+    """What training left behind: one entry a step, and what it cost."""
+
+    steps: list[dict[str, Any]] = field(default_factory=list)
+    seconds: float = 0.0
+    peak_memory_gib: float = 0.0
+
+
+def plan(samples: Sequence[Sample], settings: TrainingSettings, seed: int) -> list[list[int]]:
+    """Which samples each step sees, as indices. The same seed gives the same plan.
+
+    With `samples_per_step` above 0 the samples are shuffled and dealt out, epoch after epoch (the papers' way).
+    Otherwise every step sees all samples that forget, and retained ones in turn: pictures with all their
+    questions, and texts.
+    """
+    rng = random.Random(seed)
+
+    def in_turn(items: Sequence[Any], count: int) -> Callable[[], list[Any]]:
+        queue: list[Any] = []
+
+        def take() -> list[Any]:
+            taken = []
+            while items and len(taken) < min(count, len(items)):
+                if not queue:
+                    queue.extend(rng.sample(items, len(items)))
+                taken.append(queue.pop())
+            return taken
+
+        return take
+
+    everything = range(len(samples))
+    if settings.samples_per_step:
+        deal = in_turn(list(everything), settings.samples_per_step)
+        return [deal() for _ in range(settings.steps)]
+    forget = [i for i in everything if samples[i].role == "forget"]
+    by_picture: dict[str, list[int]] = {}
+    for i in everything:
+        picture = samples[i].picture
+        if samples[i].role == "retain" and picture is not None:
+            by_picture.setdefault(picture.sha256, []).append(i)
+    texts = in_turn([i for i in everything if samples[i].role == "retain" and samples[i].picture is None],
+                    settings.texts_per_step)  # fmt: skip
+    pictures = in_turn(list(by_picture.values()), settings.protected_per_step)
+    return [forget + texts() + [i for group in pictures() for i in group] for _ in range(settings.steps)]
+
+
+class Encoded:
+    """Samples as ids, with the original's log-probabilities where a method needs them.
+
+    The log-probabilities are recorded once, before anything is trained, in one pass over all samples: no
+    second model. They take `answer tokens x vocabulary x 4` bytes and live as long as training does.
+    """
+
+    def __init__(self, vlm: VisionLanguageModel, samples: Sequence[Sample], with_reference: bool):
+        self.vlm, self.samples = vlm, samples
+        prompter = vlm.prompter
+        self.suffixes = [
+            prompter.suffix(s.question, s.answer, s.picture is not None, s.target_phrase) for s in samples
+        ]
+        self.reference: list[torch.Tensor] = []
+        if with_reference:
+            recorded: dict[int, torch.Tensor] = {}
+            with torch.no_grad(), vlm.original():
+                for batch, order in self.micro_batches(range(len(samples))):
+                    scores = F.log_softmax(vlm.logits(batch.tensors), -1).cpu()
+                    sizes = [len(self.suffixes[i].answer_ids) for i in order]
+                    recorded |= dict(zip(order, scores.split(sizes), strict=True))
+            self.reference = [recorded[i] for i in range(len(samples))]
+
+    def micro_batches(self, chosen: Sequence[int]) -> list[tuple[Batch, list[int]]]:
+        """The chosen samples packed by picture and laid out in forwards; with them their order of samples."""
+        packs = pack_by_picture([self.samples[i] for i in chosen])
+        index = {id(self.samples[i]): i for i in chosen}
+        members = [[index[id(s)] for s in p.samples] for p in packs]
+        encoded = [
+            EncodedPack(p.picture, tuple(self.suffixes[i] for i in inside))
+            for p, inside in zip(packs, members, strict=True)
+        ]
+        found = []
+        for group in batches(encoded, len(self.vlm.prompter.prefix)):
+            order = [i for g in group for i in members[g]]
+            tensors = collate([encoded[g] for g in group], self.vlm.prompter)
+            forget = torch.tensor([self.samples[i].role == "forget" for i in order])
+            reference = torch.cat([self.reference[i] for i in order]).to(self.vlm.device) if self.reference else None
+            found.append((Batch(tensors, forget[tensors.sample], reference), order))
+        return found
+
+    def totals(self, chosen: Sequence[int]) -> Totals:
+        tokens = sum(len(self.suffixes[i].answer_ids) for i in chosen)
+        masked = sum(sum(self.suffixes[i].target) for i in chosen)
+        return Totals(tokens, tokens - masked)
+
+
+class UnlearningTrainer(Trainer):
+    """A Trainer whose dataset is the plan: one item is one optimiser step, of any number of micro-batches."""
+
+    def __init__(self, method: Method[Any], encoded: Encoded, history: History, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.method, self.encoded, self.history = method, encoded, history
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        if self.optimizer is None:
+            self.optimizer = torch.optim.Adam(self.method.parameter_groups(self.encoded.vlm))
+        return self.optimizer
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        return torch.utils.data.SequentialSampler(self.train_dataset)
+
+    def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
+        begin = time.perf_counter()
+        model.train()
+        totals = self.encoded.totals(inputs)
+        terms: dict[str, float] = {}
+        for batch, _ in self.encoded.micro_batches(inputs):
+            logits = self.encoded.vlm.logits(batch.tensors)
+            found = self.method.loss(logits, batch, totals)
+            self.accelerator.backward(torch.stack(list(found.values())).sum())
+            for name, value in found.items():
+                terms[name] = terms.get(name, 0.0) + value.item()
+        loss = sum(terms.values())
+        step = self.state.global_step + 1
+        if not math.isfinite(loss) or abs(loss) > EXPLODED:
+            raise TrainingError(f"training stopped at step {step}: the loss is {loss:.3g} ({terms}); try a smaller learning rate")
+        entry = {"step": step, "loss": loss, "terms": terms, "seconds": time.perf_counter() - begin}
+        self.history.steps = [*(e for e in self.history.steps if e["step"] < step), entry]
+        return torch.tensor(loss)
+
+
+class _Tell(TrainerCallback):
+    def __init__(self, progress: Callable[[int, int], None]):
+        self.progress = progress
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.progress(state.global_step, state.max_steps)
+
+
+def train(
+    vlm: VisionLanguageModel,
+    method: Method[Any],
+    samples: Sequence[Sample],
+    seed: int,
+    scratch: Path,
+    progress: Callable[[int, int], None] | None = None,
+    save_steps: int = 0,
+) -> History:
+    """Run a method on its samples; the model given is trained in place.
+
+    Args:
+        vlm: with the method attached and prepared.
+        method: which supplies the loss.
+        samples: the data; see `plan`.
+        seed: of the plan.
+        scratch: a folder for checkpoints; one found there is gone on from.
+        progress: called with (steps done, steps in all).
+        save_steps: steps between checkpoints; 0: none.
+
+    Raises:
+        TrainingError: the loss is not finite, or exploded; the message says at which step.
+    """
+    encoded = Encoded(vlm, samples, method.needs_reference)
+    history = History()
+    arguments = TrainingArguments(
+        output_dir=str(scratch),
+        max_steps=method.settings.steps,
+        per_device_train_batch_size=1,
+        max_grad_norm=method.settings.max_grad_norm,
+        lr_scheduler_type="constant",
+        learning_rate=method.settings.learning_rate,
+        save_strategy="steps" if save_steps else "no",
+        save_steps=save_steps or 500,
+        save_total_limit=1,
+        logging_strategy="no",
+        report_to=[],
+        remove_unused_columns=False,
+        use_cpu=vlm.device.type == "cpu",
+        seed=seed,
+        data_seed=seed,
+        disable_tqdm=True,
+        dataloader_pin_memory=False,
+        skip_memory_metrics=True,
+    )
+    trainer = UnlearningTrainer(
+        method,
+        encoded,
+        history,
+        model=vlm.model,
+        args=arguments,
+        train_dataset=plan(samples, method.settings, seed),
+        data_collator=lambda items: items[0],
+        callbacks=[_Tell(progress)] if progress else [],
+    )
+    begin = time.perf_counter()
+    trainer.train(resume_from_checkpoint=_last_checkpoint(scratch))
+    history.seconds = time.perf_counter() - begin
+    history.peak_memory_gib = _peak_gib(vlm.device)
+    vlm.model.eval()
+    return history
+
+
+def _last_checkpoint(folder: Path) -> str | None:
+    from transformers.trainer_utils import get_last_checkpoint
+
+    return get_last_checkpoint(str(folder)) if folder.is_dir() else None
+
+
+def _peak_gib(device: torch.device) -> float:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**30
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**30 if sys.platform == "darwin" else 2**20)
