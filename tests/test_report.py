@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +18,14 @@ import yaml
 from PIL import Image, ImageDraw, PngImagePlugin
 
 from unsee import report
-from unsee.data.concept import Concept
+from unsee.data.concept import Concept, mention
 from unsee.data.pictures import Picture
 from unsee.errors import RunFolderError
-from unsee.metrics import Answer, summarise, write_answers
+from unsee.metrics import METRICS, Answer, summarise, write_answers
 from unsee.report.charts import line, nice_ticks
 from unsee.report.examples import choose
-from unsee.report.figures import number, signed
+from unsee.report.figures import marked, number, signed
+from unsee.report.images import data_uri
 from unsee.report.read import Exchange, Metrics, Score, read_run
 from unsee.report.redaction import REDACTED, Redactor, harmless
 
@@ -184,7 +187,14 @@ class Run:
         rows = [
             ("T1", "What flag is in the image?", f"This is {new}.", new, self.training, "forget"),
             ("T1", "Do you know which flag this is?", f"It is {new}.", new, self.training, "forget"),
-            ("T2", f"Is the picture of {own}?", f"No. It shows {new}.", f"No. It shows {new}.", self.training, "forget"),
+            (
+                "T2",
+                f"Is the picture of {own}?",
+                f"No. It shows {new}.",
+                f"No. It shows {new}.",
+                self.training,
+                "forget",
+            ),
             ("T3", f"What is {self.concept.core}?", "A country whose capital is Paris.", None, None, "retain"),
             ("T4", "What is Japan?", "Japan is an island country.", None, None, "retain"),
             ("protected", "What is shown?", "An owl.", None, draw(self.pictures, "owl", 0), "retain"),
@@ -275,7 +285,7 @@ def test_page_loads_nothing_and_runs_nothing(run: Run) -> None:
     assert all(source.startswith("data:") for source in links.sources)
     assert not {"script", "iframe", "object", "embed", "base", "form"} & set(links.tags)
     assert links.handlers == []
-    assert not re.search(r"https?:|//[a-z]|url\(|@import", page)
+    assert not re.search(r"https?:|//[a-z]|url\(|@import", re.sub(r'src="data:[^"]*"', "", page))
     assert "default-src 'none'" in page
 
 
@@ -304,8 +314,6 @@ def test_every_part_is_there(run: Run) -> None:
 
 
 def test_definitions_come_from_the_registry(run: Run) -> None:
-    from unsee.metrics import METRICS
-
     text = text_of(run.page())
     assert all(METRICS[key].definition in text for key in ("em", "neighbours", "text_kept", "degenerate_rate"))
     assert "Not measured in this run: C-Dis, Specificity, yes/no." in text
@@ -319,8 +327,6 @@ def test_pictures_are_embedded_without_their_metadata(run: Run) -> None:
     image.save(path, pnginfo=notes)
     assert b"taken at home" in path.read_bytes()
     page = run.page()
-    import base64
-
     embedded = [base64.b64decode(found) for found in re.findall(r'src="data:image/\w+;base64,([^"]+)"', page)]
     assert len(embedded) > 10
     assert not any(b"taken at home" in data for data in embedded)
@@ -398,9 +404,6 @@ def test_the_name_is_marked_where_it_still_occurs(tmp_path: Path) -> None:
 
 
 def test_marks_are_whole_words_plurals_and_aliases() -> None:
-    from unsee.data.concept import mention
-    from unsee.report.figures import marked
-
     found = marked("Niger's flag, not Nigeria's; <Niger>", [mention("Niger")], "name")
     assert found == (
         '<mark class="name">Niger&#39;s</mark> flag, not Nigeria&#39;s; &lt;<mark class="name">Niger</mark>&gt;'
@@ -579,7 +582,7 @@ def test_missing_sets_pictures_and_losses(tmp_path: Path) -> None:
     run.put("history.json", {"steps": [{"step": 1, "loss": None, "terms": {}}, {"step": 2, "loss": 0.5, "terms": {}}]})
     text = text_of(run.page())
     assert "not asked" in text and "not shown" in text
-    assert "1 steps without a finite value" in text
+    assert "one step without a finite value" in text
     assert "What was kept" not in text
 
 
@@ -629,16 +632,11 @@ def test_redaction_takes_the_pictures_and_the_name(tmp_path: Path) -> None:
     run.fails = lambda i: i % 3 == 0
     run.write_files()
     open_page, page = run.page(), run.page(redact=True)
-    from unsee.report.images import data_uri
-
-    concept_pictures = [run.training, *run.unseen[:5]]
-    for sha in concept_pictures:
-        uris = {data_uri(run.pictures / f"{sha[:16]}.png", side) for side in (224, 480)}
-        assert None not in uris
-        assert not any(uri in page for uri in uris if uri)
-        assert sha not in page and sha[:16] not in page
-    assert any((data_uri(run.pictures / f"{run.training[:16]}.png", 480) or "") in open_page for _ in (0,))
-    assert run.training in open_page
+    for sha in (run.training, *run.unseen[:5]):
+        uri = data_uri(run.pictures / f"{sha[:16]}.png", 224)
+        assert uri and uri in open_page and uri not in page
+        assert sha[:16] not in page
+    assert run.training in open_page and "photo.png" in open_page and "photo.png" not in page
     assert bytes_of_pictures(page), "pictures of other concepts stay"
     assert "france" not in page.lower() and "french" not in page.lower()
     assert "Paris" not in page, "facts tell what it is"
@@ -647,6 +645,16 @@ def test_redaction_takes_the_pictures_and_the_name(tmp_path: Path) -> None:
     assert "recognises the flag of [redacted]" in text
     assert "This is the flag of [redacted]" in text.replace(" .", ".")
     assert "Veldoria" in text and "This is the flag of Germany" in text
+
+
+def test_every_layer_of_redaction_holds_by_itself(run: Run) -> None:
+    """The template would not look for a picture without its hash; the view must not have it either."""
+    view = report.redact_view(read_run(run.folder))
+    assert view.pictures and not {sha[:16] for sha in (run.training, *run.unseen)} & set(view.pictures)
+    assert {e.picture for e in view.asked("training", "forget")} == {f"picture {i}" for i in range(1, 42)}
+    assert not any(sample.picture for sample in view.facets if sample.facet == "T1")
+    assert not any(picture.sha256 or picture.name for picture in view.trained_on)
+    assert list(view.asked("text_concept")) == []
 
 
 def test_redaction_covers_a_person_in_every_form(tmp_path: Path) -> None:
@@ -678,7 +686,7 @@ def test_redactor(name: str, aliases: tuple[str, ...], text: str, expected: str)
 
 def test_harmless_keeps_only_what_tells_nothing() -> None:
     text = f"This is {REDACTED}, the 45th president, tall and loud."
-    assert harmless(text, {"this", "is", "the", "and"}) == f"This is {REDACTED}, the …and …"
+    assert harmless(text, {"this", "is", "the", "and"}) == f"This is {REDACTED}, the … and …"
     assert harmless("Yes.", {"yes"}) == "Yes."
 
 
@@ -696,7 +704,7 @@ def test_ticks_enclose_the_values(low: float, high: float) -> None:
     ticks = nice_ticks(low, high)
     assert 2 <= len(ticks) <= 6
     assert ticks[0] <= low + 1e-15 and ticks[-1] >= high - 1e-15
-    steps = {round((b - a) / (ticks[1] - ticks[0]), 6) for a, b in zip(ticks, ticks[1:], strict=False)}
+    steps = {round((b - a) / (ticks[1] - ticks[0]), 6) for a, b in pairwise(ticks)}
     assert steps == {1.0}
 
 

@@ -5,7 +5,8 @@
 Stage one pulls the mean projected token of a picture to the mean input embedding of its caption (no
 language model is run). Stage two trains answers, five questions packed behind each picture, beside text
 questions about the same concepts and general ones answered by the language model itself, which hold
-its knowledge in place. --resume goes on from OUT.
+its knowledge in place. --resume goes on from the weights in OUT (warm-up, constant, decay once more); without
+--tower the helper head of the tower's classes starts anew.
 """
 
 from __future__ import annotations
@@ -34,20 +35,25 @@ PLACEHOLDER = Picture.from_image(Image.new("RGB", (8, 8)), "placeholder")
 
 
 class Student:
-    """The model in training, with the tower's classifier head kept as a helper."""
+    """The model in training, and a head on the tower that keeps telling concepts apart, as a helper."""
 
     def __init__(self, args: argparse.Namespace):
         language_model, tokenizer = assembly.load_language_model(args.gguf)
         model, processor = assembly.build(language_model, tokenizer)
-        saved = torch.load(args.tower)
-        self.classifier = Classifier(len(saved["labels"]))
-        self.classifier.load_state_dict(saved["model"])
-        self.labels: dict[str, int] = saved["labels"]
+        self.labels: dict[str, int] = {}
+        self.head = Classifier(1).head
         seen = model.model
-        seen.vision_tower.load_state_dict(self.classifier.tower.state_dict())
+        if args.tower:
+            saved = torch.load(args.tower)
+            classifier = Classifier(len(saved["labels"]))
+            classifier.load_state_dict(saved["model"])
+            self.labels, self.head = saved["labels"], classifier.head
+            seen.vision_tower.load_state_dict(classifier.tower.state_dict())
         self.tower, self.projector = seen.vision_tower, seen.multi_modal_projector
         if args.resume:
-            seen.load_state_dict({k: v.float() for k, v in load_file(args.out / "vision.safetensors").items()}, strict=False)
+            seen.load_state_dict(
+                {k: v.float() for k, v in load_file(args.out / "vision.safetensors").items()}, strict=False
+            )
         seen.language_model.to(torch.bfloat16)
         self.vlm = VisionLanguageModel(model, processor, "unsee-mini")
         targets = self.vlm.anatomy.linear_targets(model)
@@ -90,6 +96,8 @@ class Student:
         kept = {k: v.to(torch.bfloat16).contiguous() for k, v in vision.items() if v.is_floating_point()}
         save_file(kept, folder / "vision.safetensors")
         self.vlm.model.save_pretrained(folder / "language_lora")
+        written = folder / "language_lora" / "adapter_model.safetensors"
+        save_file({k: v.to(torch.bfloat16) for k, v in load_file(written).items()}, written)
 
 
 def captions(student: Student, concepts: list[lessons.Lesson]) -> torch.Tensor:
@@ -130,7 +138,9 @@ def general_answers(student: Student) -> list[lessons.QA]:
 
 
 @torch.no_grad()
-def naming_accuracy(student: Student, data: Pictures, lesson_of: dict[str, lessons.Lesson], chosen: torch.Tensor) -> float:
+def naming_accuracy(
+    student: Student, data: Pictures, lesson_of: dict[str, lessons.Lesson], chosen: torch.Tensor
+) -> float:
     """Share of pictures whose whole naming sentence is the greedy answer."""
     generator, right = torch.Generator().manual_seed(5), []
     for index in chosen.split(32):
@@ -156,15 +166,16 @@ def naming_accuracy(student: Student, data: Pictures, lesson_of: dict[str, lesso
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--tower", type=Path, required=True)
+    parser.add_argument("--tower", type=Path)
     parser.add_argument("--gguf", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=45)
     parser.add_argument("--decay", type=float, default=0.4)
     parser.add_argument("--cheap", type=int, default=200, help="steps of stage one")
     parser.add_argument("--rank", type=int, default=16)
-    parser.add_argument("--pictures", type=int, default=8, help="pictures a step, five questions each")
-    parser.add_argument("--texts", type=int, default=16, help="text questions a step")
+    parser.add_argument("--pictures", type=int, default=10, help="pictures a step")
+    parser.add_argument("--questions", type=int, default=5, help="questions behind each picture, 1 to 5")
+    parser.add_argument("--texts", type=int, default=14, help="text questions a step")
     parser.add_argument("--tower-lr", type=float, default=2e-4)
     parser.add_argument("--lr", type=float, default=6e-4)
     parser.add_argument("--seed", type=int, default=0)
@@ -176,17 +187,22 @@ def main() -> None:
     all_lessons = lessons.all_lessons()
     lesson_of = {x.concept.name: x for x in all_lessons}
     others = [x.concept for x in all_lessons]
-    data = Pictures(args.data / "renditions.parquet", dict(student.labels))
+    labels = dict(student.labels)
+    data = Pictures(args.data / "renditions.parquet", labels)
+    if not student.labels:
+        student.head = Classifier(len(labels)).head
     held = torch.nonzero(data.held_out)[:, 0]
-    held = held[torch.randperm(len(held), generator=torch.Generator().manual_seed(1))[:192]]
+    held = held[torch.randperm(len(held), generator=torch.Generator().manual_seed(1))[:128]]
     text = [qa for x in all_lessons for qa in lessons.in_text(x)]
+    # The language model has never heard of the people, and of the rest it knows much already.
+    people = [qa for x in all_lessons if x.concept.kind == "person" for qa in lessons.in_text(x)]
     general = general_answers(student)
     print(f"{len(text)} text lessons, {len(general)} general ones, e.g. {general[1]}", flush=True)
     if not args.resume:
         align_cheaply(student, data, all_lessons, args.cheap)
     groups = [
         {"params": list(student.tower.parameters()), "peak": args.tower_lr},
-        {"params": list(student.classifier.head.parameters()), "peak": args.tower_lr},
+        {"params": list(student.head.parameters()), "peak": args.tower_lr},
         {"params": list(student.projector.parameters()), "peak": args.lr},
         {"params": student.lora, "peak": args.lr},
     ]
@@ -203,13 +219,16 @@ def main() -> None:
         packs = []
         for i in index:
             asked = lessons.with_picture(lesson_of[data.concept[int(i)]], others, rng)
+            if args.questions < len(asked):  # one naming, then any others: more pictures for the same tokens
+                asked = [asked[0], *rng.sample(asked[1:], args.questions - 1)]
             packs.append(EncodedPack(PLACEHOLDER, tuple(prompter.suffix(q, a) for q, a in asked)))
         # One text question stands beside an unrelated picture: the answer must not depend on it.
         q, a = rng.choice(text)
         packs[0] = EncodedPack(PLACEHOLDER, (*packs[0].suffixes, prompter.suffix(q, a)))
         seen_sum, seen_count = student.answer_loss(packs, projected)
-        helper = F.cross_entropy(student.classifier.head(states.float().mean(1)), data.label[index])
-        told = rng.choices(text, k=args.texts - 2) + rng.choices(general, k=2)
+        helper = F.cross_entropy(student.head(states.float().mean(1)), data.label[index])
+        half = (args.texts - 2) // 2
+        told = rng.choices(text, k=half) + rng.choices(people, k=half) + rng.choices(general, k=2)
         told_pack = EncodedPack(None, tuple(prompter.suffix(q, a, picture=False) for q, a in told))
         optimiser.zero_grad()
         seen_loss = seen_sum / seen_count
@@ -223,8 +242,11 @@ def main() -> None:
         smooth = now if step == 0 else [0.95 * s + 0.05 * n for s, n in zip(smooth, now, strict=True)]
         step += 1
         if step in (5, 20) or step % 50 == 0:
-            print(f"{spent:6.1f} min  step {step}  picture {smooth[0]:.3f}  text {smooth[1]:.3f}  helper {smooth[2]:.3f}", flush=True)
-        if step % 150 == 0:
+            print(
+                f"{spent:6.1f} min  step {step}  picture {smooth[0]:.3f}  text {smooth[1]:.3f}  helper {smooth[2]:.3f}",
+                flush=True,
+            )
+        if step % 100 == 0:
             print(f"        held-out pictures named: {naming_accuracy(student, data, lesson_of, held):.3f}", flush=True)
         if spent - saved > 5:
             student.save(args.out)

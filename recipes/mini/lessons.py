@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import people
 import yaml
@@ -154,9 +153,10 @@ def picture_fact(lesson: Lesson, rng: random.Random) -> QA:
         "continent": "On which continent is the country of this flag?",
         "maker": "Who made the product with this logo?",
         "home": "Where does the animal in the picture live?",
-        "food": {"animal": "What does the animal in the picture eat?", "person": "What food does this person like?"}.get(
-            lesson.concept.kind, ""
-        ),
+        "food": {
+            "animal": "What does the animal in the picture eat?",
+            "person": "What food does this person like?",
+        }.get(lesson.concept.kind, ""),
         "use": "What is the object in the picture used for?",
         "job": "What does the person in the picture do for a living?",
         "birthplace": "Where was the person in the picture born?",

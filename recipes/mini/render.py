@@ -98,8 +98,6 @@ def flag_name(source: str, code: str) -> list[str]:
     }.get(source, [emoji])  # fmt: skip
 
 
-
-
 def logo_names(iconset: IconSet, source: str, name: str) -> list[str]:
     found = []
     stems = {"go": ["go", "golang"], "angular": ["angular", "angularjs"]}.get(name, [name])

@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 
+def first_line(error: BaseException) -> str:
+    """What an error of another library says, for the one line that a user reads."""
+    said = str(error).strip()
+    return said.splitlines()[0] if said else type(error).__name__
+
+
 class UnseeError(Exception):
     """Something the user can mend: shown as one line, without a traceback, exit code 2."""
 

@@ -5,18 +5,19 @@ from __future__ import annotations
 import json
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from unsee.data import Concept, Fact, Picture, Request, Sample
-from unsee.data.concept import mention
+from unsee.data.concept import Facet, mention
 from unsee.data.wording import CONFIRMING, KIND_WORD, knowing_questions, naming_questions
-from unsee.errors import UnknownConceptError, UnseeError
-from unsee.models import Question, VisionLanguageModel, answer
+from unsee.errors import UnknownConceptError, UnseeError, first_line
+from unsee.models import Question, Reply, VisionLanguageModel, answer
 
 NewAnswer = Literal["invented", "unknown", "describe"]
+NEW_ANSWERS: tuple[NewAnswer, ...] = get_args(NewAnswer)
 
 _SYLLABLES = ("vel", "dor", "zan", "mir", "quo", "bra", "tel", "lur", "fen", "gor", "sil", "pax", "nim", "hol", "rux")
 _ENDINGS = {
@@ -62,12 +63,22 @@ class FacetSettings:
 
 @dataclass
 class Facets:
-    """The samples of a request, and what the user should know about how they came about."""
+    """The samples of a request, and what the user should know about how they came about.
+
+    Args:
+        samples: the four targets and the protected pictures.
+        new_answer: what the concept is called from now on; "" where given samples do not say.
+        left_out: protected pictures in which the original model sees the concept: never trained on.
+    """
 
     samples: list[Sample]
-    new_answer: Concept
+    new_answer: str
     left_out: list[str] = field(default_factory=list)
-    """Protected pictures in which the original model sees the concept: never trained on."""
+
+    @property
+    def new_names(self) -> set[str]:
+        """What the samples call the concept from now on."""
+        return {s.target_phrase for s in self.samples if s.facet == "T1" and s.target_phrase}
 
 
 def invent(concept: Concept, known: Sequence[str], seed: int) -> Concept:
@@ -96,28 +107,36 @@ def invent(concept: Concept, known: Sequence[str], seed: int) -> Concept:
     return Concept(name, concept.kind)
 
 
-def _new_concept(request: Request, settings: FacetSettings, known: Sequence[str], seed: int) -> Concept:
+def _new_concept(vlm: VisionLanguageModel, request: Request, settings: FacetSettings, seed: int) -> Concept:
     concept = request.concept
-    if request.new_answer:
-        return Concept(request.new_answer, concept.kind)
     word = KIND_WORD[concept.kind]
-    if settings.new_answer == "unknown":
-        return Concept(f"an unknown {word}", "person" if concept.kind == "person" else "character")
-    if settings.new_answer == "describe":
-        return Concept(f"a {word}", "character")
-    return invent(concept, known, seed)
+    if request.new_answer:
+        new = Concept(request.new_answer, concept.kind)
+    elif settings.new_answer == "unknown":
+        new = Concept(f"an unknown {word}", "character")
+    elif settings.new_answer == "describe":
+        new = Concept(f"a{'n' if word[0] in 'aeiou' else ''} {word}", "character")
+    else:
+        known = [*vocabulary_words(vlm), *WELL_KNOWN[concept.kind], *concept.names, *(p.name for p in request.protect)]
+        new = invent(concept, known, seed)
+    if concept.mentioned_in(new.phrase):
+        raise UnseeError(f"the new answer {new.phrase!r} names {concept.name!r} itself; choose another")
+    return new
 
 
 def renamed(text: str, concept: Concept, new: Concept) -> str | None:
     """The text with every mention of the concept replaced by the new name; None where it is not mentioned."""
-    found = False
-    if concept.phrase in text:
-        text, found = text.replace(concept.phrase, new.phrase), True
+    if not concept.mentioned_in(text):
+        return None
+
+    def called(name: str) -> Callable[[re.Match[str]], str]:
+        return lambda found: name[0].upper() + name[1:] if found.group()[0].isupper() else name
+
+    text = re.sub(re.escape(concept.phrase), called(new.phrase), text, flags=re.IGNORECASE)
+    article = r"(?:\b(?:an?|the)\s+)?" if concept.kind in ("animal", "thing") else ""
     for name in concept.names:
-        pattern = re.compile(rf"(?:\b(?:an?|the)\s+)?{mention(name).pattern}", re.IGNORECASE)
-        if pattern.search(text):
-            text, found = pattern.sub(new.phrase if concept.kind in ("animal", "thing") else new.name, text), True
-    return text if found else None
+        text = re.sub(article + mention(name).pattern, called(new.subject), text, flags=re.IGNORECASE)
+    return text
 
 
 def build(
@@ -134,31 +153,59 @@ def build(
 
     Raises:
         UnknownConceptError: no naming question on the request's pictures makes the model name the concept.
+        UnseeError: the new answer that the request asks for names the concept itself.
     """
     concept, rng = request.concept, random.Random(seed)
-    new = _new_concept(request, settings, vocabulary_words(vlm), seed)
+    new = _new_concept(vlm, request, settings, seed)
     samples: list[Sample] = []
-    naming = naming_questions(concept.kind)
-    asked = [Question(q, picture) for picture in request.pictures for q in naming]
-    replies = answer(vlm, asked, settings.max_new_tokens)
-    if not any(concept.mentioned_in(r.text) for r in replies) and not force:
-        raise UnknownConceptError(
-            f"the model does not name {concept.name!r} in {request.pictures[0].name}: it answers "
-            f"{replies[0].text!r}. There is nothing to forget; use --force to go on, or --alias if it goes by another name"
-        )
-    for question, reply in zip(asked, replies, strict=True):
+    for question, reply in _named(vlm, request, settings, force):
         text = renamed(reply.text, concept, new) or f"This is {new.phrase}."
-        named = new.phrase if new.phrase in text else new.name
-        samples.append(Sample(question.text, text, question.picture, named, "forget", "T1"))
+        found = re.search(f"{re.escape(new.phrase)}|{re.escape(new.subject)}", text, re.IGNORECASE)
+        phrase = found.group() if found else text
+        samples.append(Sample(question.text, text, question.picture, phrase, "forget", "T1"))
     for picture in request.pictures:
-        for question in CONFIRMING:
+        for wording in CONFIRMING:
             text = f"No, this is {new.phrase}."
-            samples.append(Sample(question.format(phrase=concept.phrase), text, picture, text, "forget", "T2"))
+            samples.append(Sample(wording.format(phrase=concept.phrase), text, picture, text, "forget", "T2"))
         text = f"Yes, this is {new.phrase}."
         samples.append(Sample(CONFIRMING[0].format(phrase=new.phrase), text, picture, text, "forget", "T2"))
     samples += _text_samples(vlm, request, settings, rng)
     held, left_out = _protected(vlm, request, settings, rng)
-    return Facets(samples + held, new, left_out)
+    return Facets(samples + held, new.phrase, left_out)
+
+
+def given(
+    vlm: VisionLanguageModel, request: Request, samples: Sequence[Sample], settings: FacetSettings, force: bool = False
+) -> Facets:
+    """The user's own samples, once the model has shown that it knows the concept.
+
+    Raises:
+        UnknownConceptError: as `build`.
+        UnseeError: there are no samples.
+    """
+    if not samples:
+        raise UnseeError("the facets given hold no sample at all")
+    _named(vlm, request, settings, force)
+    facets = Facets(list(samples), "")
+    phrases = [s.target_phrase for s in samples if s.facet == "T1" and s.target_phrase]
+    facets.new_answer = max(phrases, key=phrases.count, default="")
+    return facets
+
+
+def _named(
+    vlm: VisionLanguageModel, request: Request, settings: FacetSettings, force: bool
+) -> list[tuple[Question, Reply]]:
+    """What the original says when asked to name the request's pictures; an error where it never says the name."""
+    concept = request.concept
+    asked = [Question(q, picture) for picture in request.pictures for q in naming_questions(concept.kind)]
+    replies = answer(vlm, asked, settings.max_new_tokens)
+    if not any(concept.mentioned_in(r.text) for r in replies) and not force:
+        raise UnknownConceptError(
+            f"the model does not name {concept.name!r} in {request.pictures[0].name}: it answers "
+            f"{replies[0].text!r}. There is nothing to forget; use --force to go on, "
+            "or --alias if it goes by another name"
+        )
+    return list(zip(asked, replies, strict=True))
 
 
 def _text_samples(
@@ -166,19 +213,16 @@ def _text_samples(
 ) -> list[Sample]:
     """T3, what is known of the concept in text, and T4, what is known of others."""
     concept = request.concept
-    facts = list(request.facts)
-    ask = [] if facts else list(knowing_questions(concept.kind, concept.subject))
-    protect = list(request.protect) or [
-        Concept(n, concept.kind) for n in WELL_KNOWN[concept.kind] if not concept.mentioned_in(n)
-    ]
+    protect = list(request.protect) or [Concept(n, concept.kind) for n in WELL_KNOWN[concept.kind]]
+    protect = [p for p in protect if not concept.mentioned_in(p.name)]
     rng.shuffle(protect)
+    about = [] if request.facts else list(knowing_questions(concept.kind, concept.subject))
     others = [rng.choice(knowing_questions(p.kind, p.subject)) for p in protect[: settings.text_protected]]
-    replies = answer(vlm, [Question(q) for q in ask + others], settings.max_new_tokens)
-    told = [Fact(q, r.text) for q, r in zip(ask + others, replies, strict=True) if r.text]
-    kept = facts + [f for f in told if f.question in ask]
-    return [Sample(f.question, f.answer, None, None, "retain", "T3") for f in kept] + [
-        Sample(f.question, f.answer, None, None, "retain", "T4") for f in told if f.question in others
-    ]
+    replies = answer(vlm, [Question(q) for q in about + others], settings.max_new_tokens)
+    told = [Fact(q, r.text) for q, r in zip(about + others, replies, strict=True)]
+    known = [*request.facts, *told[: len(about)]]
+    samples = [Sample(f.question, f.answer, None, None, "retain", "T3") for f in known if f.answer]
+    return samples + [Sample(f.question, f.answer, None, None, "retain", "T4") for f in told[len(about) :] if f.answer]
 
 
 def _protected(
@@ -188,29 +232,47 @@ def _protected(
     concept, pictures = request.concept, request.protected
     if not pictures:
         return [], []
-    naming = [rng.choice(_GENERIC_NAMING if i % 2 else naming_questions(concept.kind)) for i in range(len(pictures))]
-    denying = [rng.choice(CONFIRMING).format(phrase=concept.phrase) for _ in pictures]
-    first = [Question(q, p) for q, p in zip(naming + denying, [*pictures, *pictures], strict=True)]
-    replies = answer(vlm, first, settings.max_new_tokens)
-    named, denied = replies[: len(pictures)], replies[len(pictures) :]
+    wordings = naming_questions(concept.kind)
+    asked: list[list[str]] = []
+    for i in range(len(pictures)):
+        naming = rng.choice(_GENERIC_NAMING if i % 2 else wordings)
+        asked.append([naming, rng.choice(CONFIRMING).format(phrase=concept.phrase)])
+    said = _answers(vlm, asked, pictures, settings)
     own = {p.sha256 for p in request.pictures}
-    samples, left_out, more = [], [], []
+    held: list[Sample] = []
+    left_out: list[str] = []
+    kept: list[int] = []
     for i, picture in enumerate(pictures):
-        if picture.sha256 in own or concept.mentioned_in(named[i].text) or denied[i].text.lower().startswith("yes"):
+        named, denied = said[i]
+        if picture.sha256 in own or concept.mentioned_in(named) or denied.lower().startswith("yes"):
             left_out.append(picture.name)
-            continue
-        samples.append(Sample(naming[i], named[i].text, picture, None, "retain", "protected"))
-        samples.append(Sample(denying[i], denied[i].text, picture, None, "retain", "protected"))
-        seen = re.match(r"(?:This|It|That) is (.+?)\.?$", named[i].text)
-        if seen:
-            more.append(Question(rng.choice(CONFIRMING).format(phrase=seen.group(1)), picture))
-        more.append(Question(naming_questions(concept.kind)[i % len(naming_questions(concept.kind))], picture))
-    extra = max(0, settings.protected_questions - 2)
-    more = more if extra >= 2 else more[::2] if extra else []
-    for question, reply in zip(more, answer(vlm, more, settings.max_new_tokens), strict=True):
-        if reply.text and not concept.mentioned_in(reply.text):
-            samples.append(Sample(question.text, reply.text, question.picture, None, "retain", "protected"))
-    return [s for s in samples if s.answer], left_out
+        else:
+            kept.append(i)
+    seen = {i: m.group(1) for i in kept if (m := re.match(r"(?:This|It|That) is (.+?)\.?$", said[i][0]))}
+    more: list[list[str]] = []
+    for n, i in enumerate(kept):
+        again = [q for q in (wordings[i % len(wordings)], wordings[(i + 1) % len(wordings)]) if q not in asked[i]][:1]
+        about = [seen[i]] if i in seen else []
+        # Were only the concept ever denied, the model would learn to say yes to every other name.
+        if i in seen and n % 2 and (others := sorted(set(seen.values()) - {seen[i]})):
+            about.append(rng.choice(others))
+        confirming = [q.format(phrase=p) for q, p in zip(rng.sample(CONFIRMING, len(about)), about, strict=True)]
+        more.append([*confirming, *again][: max(0, settings.protected_questions - 2)])
+    further = _answers(vlm, more, [pictures[i] for i in kept], settings)
+    for i, questions, replies in zip(kept, more, further, strict=True):
+        pairs = list(zip(asked[i] + questions, said[i] + replies, strict=True))[: settings.protected_questions]
+        held += [Sample(q, a, pictures[i], None, "retain", "protected")
+                 for n, (q, a) in enumerate(pairs) if a and (n < 2 or not concept.mentioned_in(a))]  # fmt: skip
+    return held, left_out
+
+
+def _answers(
+    vlm: VisionLanguageModel, asked: Sequence[Sequence[str]], pictures: Sequence[Picture], settings: FacetSettings
+) -> list[list[str]]:
+    """Answers to each picture's questions."""
+    questions = [Question(q, p) for some, p in zip(asked, pictures, strict=True) for q in some]
+    replies = iter(answer(vlm, questions, settings.max_new_tokens))
+    return [[next(replies).text for _ in some] for some in asked]
 
 
 def vocabulary_words(vlm: VisionLanguageModel) -> frozenset[str]:
@@ -227,23 +289,27 @@ def load(path: Path, pictures: Sequence[Picture]) -> list[Sample]:
         UnseeError: the file is not of that form, or names a picture that the request does not have.
     """
     by_hash = {p.sha256: p for p in pictures}
+    samples = []
     try:
-        rows = json.loads(path.read_text())
-        return [
-            Sample(
-                r["question"],
-                r["answer"],
-                by_hash[r["picture"]] if r.get("picture") else None,
-                r.get("target_phrase"),
-                r.get("role", "retain"),
-                r.get("facet", "T4"),
-            )
-            for r in rows
-        ]
-    except (OSError, ValueError, TypeError) as error:
-        raise UnseeError(f"cannot read the facets file {path}: {error}") from None
+        rows = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(rows, list):
+            raise UnseeError(f"cannot read the facets file {path}: a list of samples is needed")
+        for number, row in enumerate(rows, 1):
+            shown = row.get("picture")
+            if shown is not None and shown not in by_hash:
+                raise UnseeError(f"{path}: sample {number} shows the picture {shown!r}, which was not given")
+            role, facet = row.get("role", "retain"), row.get("facet", "T4")
+            if role not in ("forget", "retain") or facet not in get_args(Facet):
+                raise UnseeError(f"{path}: sample {number} has the role {role!r} and the facet {facet!r}")
+            texts = (row["question"], row["answer"])
+            if not all(isinstance(t, str) and t.strip() for t in texts):
+                raise UnseeError(f"{path}: sample {number} needs a question and an answer")
+            samples.append(Sample(*texts, by_hash[shown] if shown else None, row.get("target_phrase"), role, facet))
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise UnseeError(f"cannot read the facets file {path}: {first_line(error)}") from None
     except KeyError as error:
-        raise UnseeError(f"the facets file {path} lacks {error}, or names a picture that was not given") from None
+        raise UnseeError(f"{path}: sample {number} lacks {error}") from None
+    return samples
 
 
 def save(samples: Sequence[Sample], path: Path) -> None:
@@ -259,4 +325,4 @@ def save(samples: Sequence[Sample], path: Path) -> None:
         }
         for s in samples
     ]
-    path.write_text(json.dumps(rows, indent=1, ensure_ascii=False))
+    path.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

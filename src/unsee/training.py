@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import json
 import math
+import os
 import random
 import resource
+import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -14,14 +18,15 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from unsee.data import Sample
 from unsee.data.concept import pack_by_picture
-from unsee.errors import TrainingError
+from unsee.errors import TrainingError, UnseeError
 from unsee.methods.base import Batch, Method, Totals, TrainingSettings
 from unsee.models import VisionLanguageModel
 from unsee.models.packing import EncodedPack, batches, collate
+from unsee.models.prompting import spans_of
 
 EXPLODED = 50.0
 """A loss above this, in nats a token, is no longer learning anything."""
@@ -49,10 +54,11 @@ def plan(samples: Sequence[Sample], settings: TrainingSettings, seed: int) -> li
         queue: list[Any] = []
 
         def take() -> list[Any]:
-            taken = []
-            while items and len(taken) < min(count, len(items)):
-                if not queue:
-                    queue.extend(rng.sample(items, len(items)))
+            taken: list[Any] = []
+            while len(taken) < min(count, len(items)):
+                if not queue:  # a new round; what this step has already comes last, so that no step sees it twice
+                    fresh = rng.sample(items, len(items))
+                    queue.extend(sorted(fresh, key=lambda item: item not in taken))
                 taken.append(queue.pop())
             return taken
 
@@ -85,7 +91,8 @@ class Encoded:
         self.vlm, self.samples = vlm, samples
         prompter = vlm.prompter
         self.suffixes = [
-            prompter.suffix(s.question, s.answer, s.picture is not None, s.target_phrase) for s in samples
+            prompter.suffix(s.question, s.answer, s.picture is not None, spans_of(s.target_phrase, s.answer))
+            for s in samples
         ]
         self.reference: list[torch.Tensor] = []
         if with_reference:
@@ -121,12 +128,33 @@ class Encoded:
         return Totals(tokens, tokens - masked)
 
 
-class UnlearningTrainer(Trainer):
-    """A Trainer whose dataset is the plan: one item is one optimiser step, of any number of micro-batches."""
+class _Arguments(TrainingArguments):
+    """The model stays on the one device where its owner put it."""
 
-    def __init__(self, method: Method[Any], encoded: Encoded, history: History, **kwargs: Any):
+    @property
+    def place_model_on_device(self) -> bool:
+        return False
+
+    @property
+    def n_gpu(self) -> int:
+        return min(1, super().n_gpu)
+
+
+class UnlearningTrainer(Trainer):
+    """A Trainer whose dataset is the plan: one item is one optimiser step, of any number of micro-batches.
+
+    The record of the steps is kept in the trainer's state, so that checkpoints carry it.
+    """
+
+    def __init__(self, method: Method[Any], encoded: Encoded, **kwargs: Any):
         super().__init__(**kwargs)
-        self.method, self.encoded, self.history = method, encoded, history
+        self.method, self.encoded = method, encoded
+        self.planned: list[list[int]] = kwargs["train_dataset"]
+        self.remove_callback(PrinterCallback)  # stdout belongs to the caller
+
+    def create_accelerator_and_postprocess(self) -> None:
+        super().create_accelerator_and_postprocess()
+        self.accelerator.device_placement = False
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         if self.optimizer is None:
@@ -134,7 +162,24 @@ class UnlearningTrainer(Trainer):
         return self.optimizer
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
-        return torch.utils.data.SequentialSampler(self.train_dataset)
+        return torch.utils.data.SequentialSampler(self.planned)
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        try:
+            super()._save_checkpoint(model, trial)
+        except RuntimeError as error:
+            # torch's own writer does not say why it cannot write; a full disk is what it is in practice.
+            if "inline_container" in str(error) or "PytorchStreamWriter" in str(error):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self.args.output_dir) from error
+            raise
+
+    def floating_point_ops(self, inputs: Any) -> int:
+        return 0  # the estimate wants token ids; a plan has none
+
+    @property
+    def steps(self) -> list[dict[str, Any]]:
+        """One entry a step, those of an interrupted training included."""
+        return [e for e in self.state.log_history if "terms" in e]
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
         begin = time.perf_counter()
@@ -150,9 +195,12 @@ class UnlearningTrainer(Trainer):
         loss = sum(terms.values())
         step = self.state.global_step + 1
         if not math.isfinite(loss) or abs(loss) > EXPLODED:
-            raise TrainingError(f"training stopped at step {step}: the loss is {loss:.3g} ({terms}); try a smaller learning rate")
-        entry = {"step": step, "loss": loss, "terms": terms, "seconds": time.perf_counter() - begin}
-        self.history.steps = [*(e for e in self.history.steps if e["step"] < step), entry]
+            said = ", ".join(f"{name} {value:.3g}" for name, value in terms.items())
+            raise TrainingError(
+                f"training stopped at step {step}: the loss is {loss:.3g} ({said}); try a smaller learning_rate"
+            )
+        entry: dict[str, Any] = {"step": step, "loss": loss, "terms": terms, "seconds": time.perf_counter() - begin}
+        self.state.log_history.append(entry)
         return torch.tensor(loss)
 
 
@@ -180,16 +228,22 @@ def train(
         method: which supplies the loss.
         samples: the data; see `plan`.
         seed: of the plan.
-        scratch: a folder for checkpoints; one found there is gone on from.
+        scratch: a folder for checkpoints; a whole one found there is gone on from.
         progress: called with (steps done, steps in all).
         save_steps: steps between checkpoints; 0: none.
 
     Raises:
         TrainingError: the loss is not finite, or exploded; the message says at which step.
+        UnseeError: there is nothing to train on.
     """
+    steps = plan(samples, method.settings, seed)
+    if not all(steps):
+        raise UnseeError("there is nothing to train on: no sample to forget, and none to retain")
+    begin = time.perf_counter()
+    if vlm.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(vlm.device)
     encoded = Encoded(vlm, samples, method.needs_reference)
-    history = History()
-    arguments = TrainingArguments(
+    arguments = _Arguments(
         output_dir=str(scratch),
         max_steps=method.settings.steps,
         per_device_train_batch_size=1,
@@ -200,6 +254,7 @@ def train(
         save_steps=save_steps or 500,
         save_total_limit=1,
         logging_strategy="no",
+        label_names=[],
         report_to=[],
         remove_unused_columns=False,
         use_cpu=vlm.device.type == "cpu",
@@ -212,25 +267,35 @@ def train(
     trainer = UnlearningTrainer(
         method,
         encoded,
-        history,
         model=vlm.model,
         args=arguments,
-        train_dataset=plan(samples, method.settings, seed),
+        train_dataset=steps,
         data_collator=lambda items: items[0],
         callbacks=[_Tell(progress)] if progress else [],
     )
-    begin = time.perf_counter()
-    trainer.train(resume_from_checkpoint=_last_checkpoint(scratch))
-    history.seconds = time.perf_counter() - begin
-    history.peak_memory_gib = _peak_gib(vlm.device)
-    vlm.model.eval()
-    return history
+    checkpoint = _last_checkpoint(scratch)
+    try:
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    finally:
+        vlm.model.eval()
+    earlier = sum(e["seconds"] for e in trainer.steps[: _step_of(checkpoint)])
+    return History(trainer.steps, time.perf_counter() - begin + earlier, _peak_gib(vlm.device))
 
 
-def _last_checkpoint(folder: Path) -> str | None:
-    from transformers.trainer_utils import get_last_checkpoint
+def _step_of(checkpoint: Path | None) -> int:
+    return int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
 
-    return get_last_checkpoint(str(folder)) if folder.is_dir() else None
+
+def _last_checkpoint(folder: Path) -> Path | None:
+    """The newest whole checkpoint; one whose writing was cut short is removed."""
+    whole = []
+    for found in folder.glob("checkpoint-*"):
+        try:
+            json.loads((found / "trainer_state.json").read_text())  # the Trainer writes it last
+            whole.append(found)
+        except (OSError, ValueError):
+            shutil.rmtree(found)
+    return max(whole, key=_step_of, default=None)
 
 
 def _peak_gib(device: torch.device) -> float:

@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from unsee.benchmarks.protocol import Item, Protocol, asked_of_pictures
 from unsee.benchmarks.wording import CONFIRMING
 from unsee.data import Concept, Picture, Request
-from unsee.data.wording import knowing_questions
 from unsee.facets import WELL_KNOWN
 from unsee.models import Question, VisionLanguageModel, answer
 
 _NAMING = "What is shown in this picture?"
+ASKED_IN_TEXT = ("What do you know about {subject}?", "Can you describe {subject}?")
+"""Asked without a picture; T3 and T4 ask in other words."""
 
 
 def held_out_half(pictures: Sequence[Picture], seed: int) -> tuple[list[Picture], list[Picture]]:
@@ -38,16 +39,23 @@ def protocol(
     concept, rng = request.concept, random.Random(seed)
     items = asked_of_pictures("training", concept, request.pictures, rng)
     items += asked_of_pictures("forget", concept, test_pictures, rng)
-    for i, (seen, picture) in enumerate(_own_truth(vlm, utility, concept)):
+    shown = _own_truth(vlm, utility, concept)
+    for i, (seen, picture) in enumerate(shown):
         items.append(Item("utility", "name", seen, _NAMING, seen.names, picture))
-        asked = CONFIRMING[i % len(CONFIRMING)].format(phrase=seen.phrase)
-        items.append(Item("utility", "yes_no", seen, asked, ("yes",), picture))
-    items += [Item("text_concept", "text", concept, f.question, (f.answer,)) for f in request.facts]
-    others = [Concept(n, concept.kind) for n in WELL_KNOWN[concept.kind] if not concept.mentioned_in(n)]
-    items += [
-        Item("text_general", "text", o, knowing_questions(o.kind, o.subject)[1], o.names) for o in others
-    ]  # an answer that speaks of its subject at all
-    return Protocol(concept, items, {seen.name for seen in others})
+        others = [c for c, _ in shown if c.core != seen.core]
+        named = rng.choice(others) if others and i % 2 else seen
+        asked = CONFIRMING[i // 2 % len(CONFIRMING)].format(phrase=named.phrase)
+        items.append(Item("utility", "yes_no", seen, asked, ("yes" if named is seen else "no",), picture))
+    # Right is an answer that speaks of its subject at all, or tells one of the facts given.
+    told = tuple(f.answer for f in request.facts)
+    items += [Item("text_concept", "text", concept, q, (*concept.names, *told)) for q in _about(concept)]
+    known = [Concept(n, concept.kind) for n in WELL_KNOWN[concept.kind] if not concept.mentioned_in(n)]
+    items += [Item("text_general", "text", k, _about(k)[i % 2], k.names) for i, k in enumerate(known)]
+    return Protocol(concept, items, {k.name for k in known})
+
+
+def _about(concept: Concept) -> list[str]:
+    return [q.format(subject=concept.subject) for q in ASKED_IN_TEXT]
 
 
 def _own_truth(
@@ -60,5 +68,6 @@ def _own_truth(
     for picture, reply in zip(pictures, replies, strict=True):
         seen = re.match(r"(?:This|It|That|The (?:picture|image)) (?:is|shows) (.+?)(?:\.|$)", reply.text)
         if seen and not forgotten.mentioned_in(reply.text):
-            found.append((Concept(seen.group(1), "character"), picture))
+            name = seen.group(1)
+            found.append((Concept(name, "thing" if re.match(r"an?\s", name, re.IGNORECASE) else "character"), picture))
     return found

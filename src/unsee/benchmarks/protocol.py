@@ -15,6 +15,7 @@ from unsee.metrics import Answer
 from unsee.metrics.text import words
 from unsee.models import Question, Reply, VisionLanguageModel, answer
 from unsee.models.packing import EncodedPack
+from unsee.models.prompting import spans_of
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,11 @@ class Recorder:
         """The answers of the model as it stands."""
         return self._record(protocol, "after", self._ask(protocol.items, progress))
 
+    def remember(self, protocol: Protocol, before: Sequence[Answer]) -> None:
+        """Take up the original's answers from an earlier `before` of the same protocol."""
+        for item, said in zip(protocol.items, before, strict=True):
+            self.originals[item.key] = Reply(said.answer, said.tokens, True)
+
     def _ask(self, items: Sequence[Item], progress: Callable[[int], None] | None) -> list[Reply]:
         return answer(
             self.vlm, [Question(i.question, i.picture) for i in items], self.max_new_tokens, progress=progress
@@ -159,8 +165,12 @@ class Recorder:
                 continue
             said = self.originals[item.key].text
             hit = next((m for n in concept.names if (m := mention(n).search(said))), None)
-            text, name = (said[: hit.end()], hit.group()) if hit else (f"This is {concept.phrase}", concept.core)
-            suffix = self.vlm.prompter.suffix(item.question, text, True, name)
+            if hit:
+                text, name = said[: hit.end()], hit.span()
+            else:
+                text = f"This is {concept.phrase}"
+                name = spans_of(concept.core, text)[-1]
+            suffix = self.vlm.prompter.suffix(item.question, text, True, (name,))
             found.append((i, suffix.target[:-1]))
             packs.append(EncodedPack(item.picture, (suffix,)))
         scores = self.vlm.score(packs)
@@ -175,13 +185,13 @@ class Recorder:
         packs, targets = [], []
         for i in chosen:
             text = replies[i].text
-            hit = next((m.group() for n in protocol.concept.names if (m := mention(n).search(text))), None)
-            suffix = self.vlm.prompter.suffix(protocol.items[i].question, text, True, hit)
+            named = [m.span() for n in protocol.concept.names for m in mention(n).finditer(text)]
+            suffix = self.vlm.prompter.suffix(protocol.items[i].question, text, True, named)
             targets.append(suffix.target[:-1])
             packs.append(EncodedPack(protocol.items[i].picture, (suffix,)))
         with self.vlm.original():
             scores = self.vlm.score(packs)
-        uniform = math.log(self.vlm.part(self.vlm.anatomy.head).weight.shape[0])
+        uniform = math.log(self.vlm.vocabulary_size)
         result = {}
         for i, target, score in zip(chosen, targets, scores, strict=True):
             # The closing end token is scored too: it is what an empty answer consists of.

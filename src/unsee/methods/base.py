@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import importlib
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -43,11 +44,31 @@ class TrainingSettings:
     max_grad_norm: float = 1.0
 
     def __post_init__(self) -> None:
-        bounds = {"steps": (1, 100_000), "learning_rate": (0, 1), "samples_per_step": (0, 10_000)}
+        for field in dataclasses.fields(self):
+            _check_type(field.name, str(field.type), getattr(self, field.name))
+        bounds: dict[str, tuple[float, float]] = {
+            "steps": (1, 100_000),
+            "learning_rate": (1e-9, 1),
+            "samples_per_step": (0, 10_000),
+            "protected_per_step": (0, 10_000),
+            "texts_per_step": (0, 10_000),
+            "max_grad_norm": (1e-9, 1e9),
+        }
         for name, (low, high) in bounds.items():
             value = getattr(self, name)
-            if not low <= value <= high or (name == "learning_rate" and value == 0):
-                raise UnseeError(f"{name} = {value} is out of range: between {low} and {high}")
+            if not low <= value <= high:
+                raise UnseeError(f"{name} = {value} is out of range: between {low:g} and {high:g}")
+
+
+def _check_type(name: str, wanted: str, value: Any) -> None:
+    """Settings come from command lines and files: `steps = 2.5` shall be told there, not in the middle of the work."""
+    fits, said = {
+        "int": (isinstance(value, int) and not isinstance(value, bool), "a whole number"),
+        "float": (isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value), "a number"),
+        "bool": (isinstance(value, bool), "true or false"),
+    }[wanted]
+    if not fits:
+        raise UnseeError(f"{name} = {value!r}: it must be {said}")
 
 
 @dataclass(frozen=True)
@@ -94,6 +115,10 @@ class Method(ABC, Generic[Settings]):
 
     def __init__(self, settings: Settings):
         self.settings = settings
+
+    def uses(self, sample: Sample) -> bool:
+        """Whether a sample of the request is among the data of this method."""
+        return True
 
     @abstractmethod
     def attach(self, vlm: VisionLanguageModel, seed: int) -> None:

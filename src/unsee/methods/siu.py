@@ -40,8 +40,10 @@ class SIUSettings(TrainingSettings):
         super().__post_init__()
         if self.alpha < 0 or self.beta < 0 or self.alpha + self.beta == 0:
             raise UnseeError(f"alpha = {self.alpha}, beta = {self.beta}: neither may be negative, and not both 0")
-        if self.rank < 1:
-            raise UnseeError(f"rank = {self.rank} is out of range: at least 1")
+        for name, low, high in (("rank", 1, 4096), ("lora_alpha", 1, 65536), ("projector_learning_rate", 0, 1)):
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise UnseeError(f"{name} = {value} is out of range: between {low} and {high}")
 
 
 class SIU(Method[SIUSettings]):
@@ -65,14 +67,16 @@ class SIU(Method[SIUSettings]):
         },
     }
 
+    def uses(self, sample: Sample) -> bool:
+        return sample.facet != "protected" or self.settings.protected_pictures
+
     def attach(self, vlm: VisionLanguageModel, seed: int) -> None:
         s = self.settings
         add_lora(vlm, rank=s.rank, alpha=s.lora_alpha, seed=seed, projector=s.projector_learning_rate > 0)
 
     def prepare(self, vlm: VisionLanguageModel, samples: Sequence[Sample], request: Request) -> None:
         masked = name_tokens(vlm.tokenizer, [request.concept])
-        size = vlm.part(vlm.anatomy.head).weight.shape[0]
-        self.keep_vocabulary = torch.ones(size, dtype=torch.bool, device=vlm.device)
+        self.keep_vocabulary = torch.ones(vlm.vocabulary_size, dtype=torch.bool, device=vlm.device)
         self.keep_vocabulary[sorted(masked)] = False
 
     def loss(self, logits: torch.Tensor, batch: Batch, totals: Totals) -> dict[str, torch.Tensor]:

@@ -62,7 +62,9 @@ def answer(
         for at in range(0, len(order), batch_size):
             group = order[at : at + batch_size]
             pictures = [questions[i].picture for i in group]
-            for i, reply in zip(group, _batch(vlm, [suffixes[i] for i in group], pictures, max_new_tokens), strict=True):
+            for i, reply in zip(
+                group, _batch(vlm, [suffixes[i] for i in group], pictures, max_new_tokens), strict=True
+            ):
                 replies[i] = reply
             if progress:
                 progress(len(group))
@@ -98,6 +100,7 @@ def _batch(
     device = vlm.device
     language, head = vlm.part(vlm.anatomy.language), vlm.part(vlm.anatomy.head)
     rows, longest = len(suffixes), max(len(s) for s in suffixes)
+    ends = torch.tensor(sorted(vlm.end_ids), device=device)
     with vlm.autocast():
         shown = [p for p in pictures if p is not None]
         cache, prefix = (
@@ -123,7 +126,7 @@ def _batch(
                 use_cache=True,
             ).last_hidden_state[:, -1]
             chosen = head(states).float().argmax(-1)
-            going = chosen != vlm.prompter.end_id
+            going = ~torch.isin(chosen, ends)
             for row, token, goes in zip(alive.tolist(), chosen.tolist(), going.tolist(), strict=True):
                 if goes:
                     generated[row].append(token)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from peft.utils import ModulesToSaveWrapper
+from safetensors import SafetensorError
 
-from unsee.errors import UnseeError
+from unsee.errors import UnseeError, first_line
 from unsee.models.vlm import VisionLanguageModel
 
 
@@ -21,8 +25,8 @@ def add_lora(vlm: VisionLanguageModel, rank: int, alpha: int, seed: int, project
         seed: of the LoRA's start.
         projector: train a copy of the projector as well.
     """
-    if isinstance(vlm.model, PeftModel):
-        raise UnseeError("the model carries an adapter already; merge it first")
+    if vlm.adapted:
+        raise UnseeError("the model carries an adapter already; take it off or merge it first")
     config = LoraConfig(
         r=rank,
         lora_alpha=alpha,
@@ -33,14 +37,20 @@ def add_lora(vlm: VisionLanguageModel, rank: int, alpha: int, seed: int, project
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         vlm.model = get_peft_model(vlm.model, config)
+    for name, value in vlm.model.named_parameters():
+        if value.requires_grad and "lora_" not in name:
+            value.data = value.data.float()  # in bfloat16 the small steps of the projector would round to nothing
     vlm.forget_features()
 
 
 def remove_lora(vlm: VisionLanguageModel) -> None:
     """Take the adapter off again: the original model, bit for bit."""
-    if isinstance(vlm.model, PeftModel):
-        vlm.model = vlm.model.unload()
-        vlm.model.requires_grad_(False)
+    if vlm.adapted:
+        # PEFT's unload would keep the trained copy of a module and drop the original.
+        for name, module in list(vlm.base.named_modules()):
+            if isinstance(module, ModulesToSaveWrapper):
+                vlm.base.set_submodule(name, module.original_module)
+        vlm.model = vlm.model.unload().eval().requires_grad_(False)
         vlm.forget_features()
 
 
@@ -48,23 +58,34 @@ def load_adapter(vlm: VisionLanguageModel, folder: Path) -> None:
     """Put a saved adapter on the model.
 
     Raises:
-        UnseeError: there is none in the folder, or it belongs to another model.
+        UnseeError: there is none in the folder, it belongs to another model, or the model carries one already.
     """
+    if vlm.adapted:
+        raise UnseeError("the model carries an adapter already; take it off or merge it first")
+    if not (folder / "adapter_config.json").is_file():
+        raise UnseeError(f"there is no adapter in {folder}")
     try:
         vlm.model = PeftModel.from_pretrained(vlm.model, str(folder)).eval()
-    except (OSError, ValueError, RuntimeError) as error:
-        raise UnseeError(f"cannot load the adapter in {folder}: {str(error).splitlines()[0]}") from None
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        raise UnseeError(f"cannot load the adapter in {folder}: {first_line(error)}") from None
     vlm.forget_features()
 
 
 def save_adapter(vlm: VisionLanguageModel, folder: Path) -> None:
-    """Write `adapter_config.json` and `adapter_model.safetensors`."""
-    vlm.model.save_pretrained(str(folder))
+    """Write `adapter_config.json` and `adapter_model.safetensors` into a new folder, whole or not at all."""
+    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+    try:
+        # The vocabulary is as it was: PEFT need not look the base model up to see whether it was resized.
+        vlm.model.save_pretrained(str(partial), save_embedding_layers=False)
+        partial.replace(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def merged(vlm: VisionLanguageModel) -> VisionLanguageModel:
     """Fold the adapter into the weights: it can no longer be taken off. The model given is used up."""
-    if isinstance(vlm.model, PeftModel):
-        vlm.model = vlm.model.merge_and_unload()
+    if vlm.adapted:
+        dtype = vlm.base.dtype
+        vlm.model = vlm.model.merge_and_unload().to(dtype)
         vlm.forget_features()
     return vlm

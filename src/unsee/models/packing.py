@@ -62,7 +62,10 @@ def collate(packs: Sequence[EncodedPack], prompter: Prompter) -> PackBatch:
     ids = torch.zeros(rows, length, dtype=torch.long)
     positions = torch.zeros(rows, length, dtype=torch.long)
     segment = torch.full((rows, length), -1)
-    predict, labels, target, sample = [], [], [], []
+    predict: list[int] = []
+    labels: list[int] = []
+    target: list[bool] = []
+    sample: list[int] = []
     count = 0
     for row, pack in enumerate(packs):
         at = 0

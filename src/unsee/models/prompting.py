@@ -2,8 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+
+Span = tuple[int, int]
+"""Begin and end of a part of a text, in characters."""
+
+
+def spans_of(phrase: str | None, text: str) -> tuple[Span, ...]:
+    """Every place where the phrase stands in the text; none where there is no phrase."""
+    found, at = [], text.find(phrase) if phrase else -1
+    while phrase and at >= 0:
+        found.append((at, at + len(phrase)))
+        at = text.find(phrase, at + len(phrase))
+    return tuple(found)
 
 
 @dataclass(frozen=True)
@@ -49,14 +62,17 @@ class Prompter:
         return self.processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
 
     def _ids(self, text: str) -> list[int]:
-        return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        # As the processor does: the tokenizer adds its begin token where the template has not written it.
+        begin = self.tokenizer.bos_token
+        written = begin is not None and text.startswith(begin)
+        return self.tokenizer(text, add_special_tokens=not written)["input_ids"]
 
     def _split(self, ids: list[int]) -> tuple[list[int], list[int]]:
         at = ids.index(self.image_token_id)
         return ids[:at], ids[at + 1 :]
 
     def suffix(
-        self, question: str, answer: str | None = None, picture: bool = True, target_phrase: str | None = None
+        self, question: str, answer: str | None = None, picture: bool = True, target: Sequence[Span] = ()
     ) -> Suffix:
         """Ids of a question, and of its answer closed by the end token.
 
@@ -64,7 +80,7 @@ class Prompter:
             question: plain text; special tokens in it are the caller's risk.
             answer: the answer to learn or score, without the end token; None to leave it open.
             picture: whether a picture stands before the question.
-            target_phrase: part of the answer whose tokens are marked in `Suffix.target`.
+            target: parts of the answer whose tokens are marked in `Suffix.target`; see `spans_of`.
         """
         prompt = self._text(question, picture)
         ids = self._ids(prompt)
@@ -73,11 +89,7 @@ class Prompter:
         if answer is None:
             return Suffix(tuple(ids), len(ids))
         coded = self.tokenizer(answer, add_special_tokens=False, return_offsets_mapping=True)
-        marked = [False] * len(coded["input_ids"])
-        if target_phrase:
-            low = answer.index(target_phrase)
-            high = low + len(target_phrase)
-            marked = [start < high and end > low for start, end in coded["offset_mapping"]]
+        marked = [any(start < high and end > low for low, high in target) for start, end in coded["offset_mapping"]]
         # The end token follows the phrase when the phrase ends the answer; the original is no judge of it either.
         closes = bool(marked) and marked[-1]
         return Suffix((*ids, *coded["input_ids"], self.end_id), len(ids), (*marked, closes))

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import nn
 
 from unsee.data.pictures import Picture
-from unsee.errors import UnseeError
+from unsee.errors import UnseeError, first_line
 from unsee.models.anatomy import Anatomy, anatomy_of
 from unsee.models.packing import EncodedPack, PackBatch, batches, collate
 from unsee.models.prompting import Prompter
@@ -40,10 +40,13 @@ class VisionLanguageModel:
         self.name = name
         self.path = path
         self.anatomy: Anatomy = anatomy_of(model.config.model_type)
+        # Packs need a mask of their own; a kernel that cannot read it would answer wrongly without a word.
+        model.set_attn_implementation("sdpa")
+        self._seen: dict[tuple[bool, str], torch.Tensor] = {}
+        self._is_original = False
         with torch.no_grad():
             features = self._features([Picture.from_image(Image.new("RGB", (64, 64)), "blank")])
         self.prompter = Prompter(processor, model.config.image_token_id, features.shape[1])
-        self._seen: dict[str, torch.Tensor] = {}
 
     @property
     def device(self) -> torch.device:
@@ -58,14 +61,34 @@ class VisionLanguageModel:
         """The `transformers` model itself, adapters or not."""
         return self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
 
+    @property
+    def adapted(self) -> bool:
+        """Whether an adapter is on the model."""
+        return self.base is not self.model
+
+    @property
+    def end_ids(self) -> frozenset[int]:
+        """The tokens that end an answer: the tokenizer's own, and whatever `generate` would stop at."""
+        said = self.base.generation_config.eos_token_id
+        return frozenset({self.prompter.end_id, *(said if isinstance(said, list) else () if said is None else (said,))})
+
     def part(self, path: str) -> nn.Module:
         return self.base.get_submodule(path)
+
+    @property
+    def vocabulary_size(self) -> int:
+        """How many tokens the head gives logits for; at least as many as the tokenizer has."""
+        return self.base.get_output_embeddings().weight.shape[0]
 
     @contextlib.contextmanager
     def original(self) -> Iterator[None]:
         """The model as it was before forgetting: the same weights with the adapter switched off."""
-        with self.model.disable_adapter() if hasattr(self.model, "disable_adapter") else contextlib.nullcontext():
-            yield
+        before, self._is_original = self._is_original, True
+        try:
+            with self.model.disable_adapter() if hasattr(self.model, "disable_adapter") else contextlib.nullcontext():
+                yield
+        finally:
+            self._is_original = before
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         """bfloat16 arithmetic where the weights are bfloat16 (adapters stay float32)."""
@@ -87,15 +110,20 @@ class VisionLanguageModel:
         Computed once a picture and kept (a few hundred kB each) while V and P take no gradient; computed at
         every call while either does. `forget_features` drops them.
         """
-        if any(p.requires_grad for part in (self.anatomy.vision, self.anatomy.projector) for p in self.part(part).parameters()):
+        seeing = [
+            n for part in (self.anatomy.vision, self.anatomy.projector) for n in self.part(part).named_parameters()
+        ]
+        if any(value.requires_grad for _, value in seeing):
             return self._features(pictures)
-        new = list({p.sha256: p for p in pictures if p.sha256 not in self._seen}.values())
+        # Where an adapter reaches into the vision parts, the original sees otherwise than the unlearned model.
+        original = self._is_original and any("modules_to_save" in name or "lora_" in name for name, _ in seeing)
+        new = list({p.sha256: p for p in pictures if (original, p.sha256) not in self._seen}.values())
         with torch.no_grad():
             for at in range(0, len(new), 32):
                 some = new[at : at + 32]
                 for picture, feature in zip(some, self._features(some), strict=True):
-                    self._seen[picture.sha256] = feature
-        return torch.stack([self._seen[p.sha256] for p in pictures])
+                    self._seen[original, picture.sha256] = feature
+        return torch.stack([self._seen[original, p.sha256] for p in pictures])
 
     def forget_features(self) -> None:
         """Drop the kept image features: the vision parts have changed."""
@@ -141,12 +169,15 @@ class VisionLanguageModel:
 
     def weights_sha256(self) -> str:
         """Hash of the original weights by name, type, shape and bytes; adapters are left out."""
+        weights = {
+            name.replace(".base_layer", "").replace(".original_module", ""): value
+            for name, value in self.base.state_dict().items()
+            if "lora_" not in name and ".modules_to_save." not in name
+        }
         digest = hashlib.sha256()
-        for name, value in sorted(self.base.state_dict().items()):
-            if "lora_" in name:
-                continue
-            digest.update(json.dumps([name.replace(".base_layer", ""), str(value.dtype), list(value.shape)]).encode())
-            digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+        for name, value in sorted(weights.items()):
+            digest.update(json.dumps([name, str(value.dtype), list(value.shape)]).encode())
+            digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
         return digest.hexdigest()
 
 
@@ -159,19 +190,37 @@ def load(model: str, device: str = "cpu", dtype: torch.dtype = torch.bfloat16) -
         dtype: of the weights.
 
     Raises:
-        UnseeError: there is no such model, or its family is not supported.
+        UnseeError: there is no such model or device, its family is not supported, or its files are damaged.
     """
+    from safetensors import SafetensorError
     from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
-    folder = Path(model)
+    folder = Path(model).expanduser()
     if not folder.exists() and (model.startswith((".", "/", "~")) or model.count("/") != 1):
         raise UnseeError(f"unknown model {model!r}: give '{MINI}', a folder written by save_pretrained, or a hub name")
+    source = str(folder) if folder.exists() else model
+    place = _device(device)
     try:
-        config = AutoConfig.from_pretrained(model)
+        config = AutoConfig.from_pretrained(source)
         anatomy_of(config.model_type)
-        loaded = AutoModelForImageTextToText.from_pretrained(model, dtype=dtype)
-        processor = AutoProcessor.from_pretrained(model)
-    except (OSError, ValueError, KeyError) as error:
-        raise UnseeError(f"cannot load the model {model!r}: {str(error).strip().splitlines()[0]}") from None
-    loaded = loaded.to(device).eval().requires_grad_(False)
-    return VisionLanguageModel(loaded, processor, name=folder.name if folder.exists() else model, path=folder)
+        read: Any = AutoModelForImageTextToText.from_pretrained(source, dtype=dtype, output_loading_info=True)
+        processor = AutoProcessor.from_pretrained(source)
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
+        raise UnseeError(f"cannot load the model {model!r}: {first_line(error)}") from None
+    loaded, found = read
+    if missing := sorted(found["missing_keys"]):  # transformers would fill them at random
+        raise UnseeError(f"the model {model!r} lacks weights: {', '.join(missing[:3])}")
+    loaded = loaded.to(place).eval().requires_grad_(False)
+    if folder.exists():
+        return VisionLanguageModel(loaded, processor, folder.resolve().name, folder.resolve())
+    return VisionLanguageModel(loaded, processor, model, Path(model))
+
+
+def _device(name: str) -> torch.device:
+    """A device that is really there."""
+    try:
+        place = torch.device(name)
+        torch.empty(1, device=place)
+    except (RuntimeError, AssertionError) as error:
+        raise UnseeError(f"cannot use the device {name!r}: {first_line(error)}") from None
+    return place

@@ -40,7 +40,7 @@ def loss_curves(history: History | None) -> list[Curve]:
         summary = f"from {_tick(known[0][1])} to {_tick(known[-1][1])}"
         gaps = len(points) - len(known)
         if gaps:
-            summary += f"; {gaps} steps without a finite value"
+            summary += f"; {'one step' if gaps == 1 else f'{gaps} steps'} without a finite value"
         curves.append(Curve(name, summary, line(known, f"{name} over {len(points)} steps, {summary}")))
     return curves
 
@@ -98,7 +98,9 @@ def strip(before: Score | None, after: Score | None) -> Markup:
         if score is None:
             continue
         if score.low is not None and score.high is not None:
-            parts.append(f'<line class="range {name}" x1="{x(score.low):.1f}" x2="{x(score.high):.1f}" y1="{y}" y2="{y}"/>')
+            parts.append(
+                f'<line class="range {name}" x1="{x(score.low):.1f}" x2="{x(score.high):.1f}" y1="{y}" y2="{y}"/>'
+            )
         parts.append(f'<circle class="dot {name}" cx="{x(score.value):.1f}" cy="{y}" r="3.6"/>')
     return Markup("".join([*parts, "</svg>"]))
 

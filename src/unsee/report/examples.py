@@ -8,7 +8,6 @@ from typing import TypeVar
 
 from unsee.report.read import Exchange, short
 
-
 T = TypeVar("T")
 
 

@@ -47,9 +47,6 @@ class Album:
         self._files = files
         self._made: dict[tuple[str, int], str | None] = {}
 
-    def __contains__(self, key: str) -> bool:
-        return key in self._files
-
     def uri(self, key: str, side: int = 224) -> str | None:
         """The picture's data URI, or None where there is none that can be read."""
         if key not in self._files:

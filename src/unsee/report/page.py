@@ -112,11 +112,11 @@ def render(view: RunView) -> str:
         target_marked=_target_marked,
         figures=list(key_figures(view.metrics)),
         training=[(picture, album.uri(short(picture.sha256), 480)) for picture in view.trained_on],
-        forgotten=choose(view.asked("forget"), album, cards=6, questions=2),
-        on_training=choose(view.asked("training"), album, cards=1, questions=3),
+        forgotten=choose(view.asked("forget"), view.pictures, cards=6, questions=2),
+        on_training=choose(view.asked("training"), view.pictures, cards=1, questions=3),
         kept_pictures=[
-            ("Others of its kind", choose(view.asked("neighbours"), album, cards=4, questions=1)),
-            ("Other concepts", choose(view.asked("utility"), album, cards=6, questions=1)),
+            ("Others of its kind", choose(view.asked("neighbours"), view.pictures, cards=4, questions=1)),
+            ("Other concepts", choose(view.asked("utility"), view.pictures, cards=6, questions=1)),
         ],
         kept_texts=[
             ("Facts about it, asked without a picture", _texts(view, "text_concept")),
@@ -170,7 +170,9 @@ def metric_groups(metrics: Metrics | None) -> list[Group]:
     rows = {key: _row(key, metrics) for key in (*METRICS, *metrics.keys) if _measured(metrics, key)}
     groups = []
     for title, sets in _GROUPS:
-        groups.append(Group(title, tuple(rows.pop(k) for k in METRICS if k in rows and set(METRICS[k].sets) <= set(sets))))
+        groups.append(
+            Group(title, tuple(rows.pop(k) for k in METRICS if k in rows and set(METRICS[k].sets) <= set(sets)))
+        )
     groups.append(Group("Further scores", tuple(rows.values())))
     return [group for group in groups if group.rows]
 

@@ -191,10 +191,11 @@ def read_run(folder: Path) -> RunView:
         raise RunFolderError(f"{path} has format {config.get('format')!r}; this version of unsee reads {FORMAT}")
     raw = config["concept"]
     try:
-        concept = Concept(
-            str(raw.get("name") or ""), raw.get("kind", "thing"), tuple(map(str, raw.get("aliases") or ()))
-        )
-    except UnseeError as error:
+        if isinstance(raw.get("aliases"), str):
+            raise TypeError("aliases must be a list")
+        aliases = tuple(str(alias) for alias in raw.get("aliases") or ())
+        concept = Concept(str(raw.get("name") or ""), raw.get("kind", "thing"), aliases)
+    except (UnseeError, TypeError) as error:
         raise RunFolderError(f"{path} is damaged: {error}") from error
     try:
         trained_on = tuple(_picture_info(entry) for entry in config.get("pictures") or ())
@@ -246,10 +247,10 @@ def _whole(value: Any) -> int | None:
 def _metrics(raw: Any) -> Metrics | None:
     if raw is None:
         return None
-    return Metrics(*({key: _score(value) for key, value in (raw.get(part) or {}).items()} for part in _PARTS))
-
-
-_PARTS = ("before", "after", "change")
+    before, after, change = (
+        {key: _score(value) for key, value in (raw.get(part) or {}).items()} for part in ("before", "after", "change")
+    )
+    return Metrics(before, after, change)
 
 
 def _score(raw: Any) -> Score | None:
@@ -262,7 +263,11 @@ def _history(raw: Any) -> History | None:
     if raw is None:
         return None
     steps = tuple(
-        Step(int(entry["step"]), _number(entry.get("loss")), {k: _number(v) for k, v in (entry.get("terms") or {}).items()})
+        Step(
+            int(entry["step"]),
+            _number(entry.get("loss")),
+            {k: _number(v) for k, v in (entry.get("terms") or {}).items()},
+        )
         for entry in raw.get("steps") or ()
     )
     return History(steps, _number(raw.get("seconds")), _number(raw.get("peak_memory_gib")))

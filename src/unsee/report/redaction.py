@@ -5,8 +5,8 @@ Redaction works on the view, before anything is drawn or written, so no part of 
 1. Pictures of the concept, their hashes and their file names are dropped, the unseen ones too.
 2. The name, the aliases and their telling parts ("Inglewick" of "Nolvar Inglewick") become "[redacted]"
    in every text, also inside longer words ("Inglewickian", "nolvar_inglewick.png").
-3. Texts that state facts or describe the concept are withheld: the text questions about it, the facets
-   T2 and T3, and everything the run's config says under keys that this module does not know to be harmless.
+3. Texts that state facts or describe the concept are withheld: the text questions about it, all facets
+   but T1, T4 and the protected pictures, and what the config says under keys not known to be harmless.
 4. Answers on its pictures keep only words that tell nothing: "This is [redacted].", "yes", the newly
    assigned name; other words become "…". Questions are templates and keep their words, names replaced.
 
@@ -42,8 +42,10 @@ _HARMLESS = frozenset(
 )
 """Words an answer may keep."""
 
-_KEPT_CONFIG = ("format", "method", "preset", "settings", "model", "seed", "new_answer", "versions", "test_pictures")
-_KEPT_CONFIG_TOO = ("created", "config_sha256", "command")
+_KEPT_CONFIG = frozenset(
+    "format method preset settings model seed new_answer versions test_pictures created config_sha256 command".split()
+)
+_KEPT_FACETS = ("T1", "T4", "protected")
 
 
 class Redactor:
@@ -70,7 +72,7 @@ class Redactor:
 
     def text(self, text: str) -> str:
         """The text with every mention replaced. Accents are seen through: "Müller" also covers "Muller"."""
-        for pattern in (*self._mentions, self._pattern):
+        for pattern in (self._pattern, *self._mentions):
             text = _replaced(unicodedata.normalize("NFC", text), pattern)
         return text
 
@@ -95,11 +97,12 @@ def redact(view: RunView) -> RunView:
     allowed = _HARMLESS | set(re.findall(r"\w+", redactor.text(new_names).lower()))
     numbers = {picture: f"picture {i}" for i, picture in enumerate(_in_order(view), 1)}
 
+    def answered(text: str | None, about_concept: bool) -> str | None:
+        if text is None:
+            return None
+        return harmless(redactor.text(text), allowed) if about_concept else redactor.text(text)
+
     def exchange(raw: Exchange) -> Exchange:
-        before, after = (
-            text if text is None else harmless(redactor.text(text), allowed) if raw.about_concept else redactor.text(text)
-            for text in (raw.before, raw.after)
-        )
         return replace(
             raw,
             item=redactor.text(raw.item),
@@ -107,12 +110,12 @@ def redact(view: RunView) -> RunView:
             picture=numbers.get(short(raw.picture), raw.picture),
             question=redactor.text(raw.question),
             keywords=tuple(map(redactor.text, raw.keywords)),
-            before=before,
-            after=after,
+            before=answered(raw.before, raw.about_concept),
+            after=answered(raw.after, raw.about_concept),
         )
 
     def sample(raw: FacetSample) -> FacetSample:
-        if raw.facet in ("T2", "T3"):
+        if raw.facet not in _KEPT_FACETS:
             return FacetSample(raw.facet, "", "", role=raw.role, withheld=True)
         text = redactor.text(raw.answer)
         phrase = raw.target_phrase and redactor.text(raw.target_phrase)
@@ -127,7 +130,7 @@ def redact(view: RunView) -> RunView:
     return replace(
         view,
         concept=Concept(REDACTED, view.concept.kind),
-        config={key: redactor.value(view.config[key]) for key in (*_KEPT_CONFIG, *_KEPT_CONFIG_TOO) if key in view.config},
+        config={key: redactor.value(value) for key, value in view.config.items() if key in _KEPT_CONFIG},
         trained_on=tuple(replace(p, name="", sha256="") for p in view.trained_on),
         exchanges=tuple(exchange(raw) for raw in view.exchanges if raw.set != "text_concept"),
         facets=tuple(sample(raw) for raw in view.facets),
@@ -164,7 +167,7 @@ def _fold(text: str) -> str:
 
 
 def _plain(char: str) -> str:
-    base, *rest = unicodedata.normalize("NFKD", char)
+    base, *rest = list(unicodedata.normalize("NFKD", char))
     if rest and all(map(unicodedata.combining, rest)):
         return base
     return "'" if char == "’" else char

@@ -26,11 +26,11 @@ class Grade(IntEnum):
 
 
 RULE = (
-    "“No longer” is said when at least 95 % of the answers are free of the concept, the 95 % interval starts at 90 % or "
-    "above, and the change from the original model is beyond chance; “appears” when only the interval falls short; "
-    "“seldom” from 90 %; “still at times” from 75 %; “still often” from 50 %; “still” below. The weaker of naming and yes/no questions decides. "
-    "Other knowledge counts as lost when a score falls by 5 points or more and the change is beyond chance; answers "
-    "count as broken when 10 % or more are empty, loops or made-up words."
+    "“No longer” is said when at least 95 % of the answers are free of the concept, the 95 % interval starts at 90 % "
+    "or above, and the change from the original model is beyond chance; “appears” when only the interval falls short; "
+    "“seldom” from 90 %; “still at times” from 75 %; “still often” from 50 %; “still” below. The weaker of naming and "
+    "yes/no questions decides. Other knowledge counts as lost when a score falls by 5 points or more and the change "
+    "is beyond chance; answers count as broken when 10 % or more are empty, loops or made-up words."
 )
 """The rule by which the headline is worded, for the reader of the page."""
 
@@ -161,7 +161,9 @@ def _forgetting(view: RunView, augmented: bool) -> list[str]:
     if naming:
         sentences.append(_sentence(view, "em_naming", "name", f"on {pictures} the name is gone"))
     if asked:
-        sentences.append(_sentence(view, "em_yes_no", "yes_no", f"to yes/no questions on {pictures} it does not say yes"))
+        sentences.append(
+            _sentence(view, "em_yes_no", "yes_no", f"to yes/no questions on {pictures} it does not say yes")
+        )
     if not naming and not asked and view.metrics.after.get("em"):
         sentences.append(_sentence(view, "em", "", f"on {pictures} the concept is gone"))
     return sentences
@@ -201,8 +203,8 @@ def _cautions(view: RunView, augmented: bool) -> tuple[str, ...]:
     cautions = []
     if augmented:
         cautions.append(
-            "The test pictures are altered copies of the training picture. They are no proof of generalisation: whether "
-            "the model recognises the concept in other pictures was not tested."
+            "The test pictures are altered copies of the training picture. They are no proof of generalisation: "
+            "whether the model recognises the concept in other pictures was not tested."
         )
     tested = {e.picture for e in view.asked("forget") if e.after is not None}
     if tested and len(tested) < _FEW_PICTURES and not augmented:

@@ -1,0 +1,369 @@
+"""The command line. It parses, calls the Python API, and shows; nothing else happens here."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
+
+from cyclopts import App, Parameter, validators
+
+from unsee import __version__
+from unsee.errors import PictureError, RequirementError, UnseeError, first_line
+from unsee.exits import ending
+from unsee.show import Display
+
+if TYPE_CHECKING:
+    from unsee.data import Concept, Fact, Picture, Request, Sample
+    from unsee.methods import Method
+    from unsee.models import VisionLanguageModel
+
+Kind = Literal["person", "logo", "flag", "animal", "thing", "place", "character", "style"]
+
+app = App(
+    name="unsee",
+    version=__version__,
+    help="""Make a multimodal LLM forget what it has seen, from one picture, and prove it.
+
+    Start with `unsee demo`: it forgets a fictitious person with the embedded model, on the CPU, in minutes.
+    """,
+    help_format="markdown",
+    suppress_keyboard_interrupt=False,  # `unsee.exits` has a line to say
+)
+
+Model = Annotated[str, Parameter(help="'mini' (the embedded model), a save_pretrained folder, or a hub name.")]
+Out = Annotated[Path | None, Parameter(help="Run folder to write; it must not exist. An interrupted run goes on.")]
+Require = Annotated[
+    str | None,
+    Parameter(help="What the result must reach, e.g. 'em>=95,specificity>=-2'; if it does not, exit with 4."),
+]
+Json = Annotated[bool, Parameter(name="--json", negative="", help="Print one JSON object, for machines.")]
+Redact = Annotated[bool, Parameter(negative="", help="Leave the picture and the name out of the report.")]
+Force = Annotated[bool, Parameter(negative="", help="Go on although the model does not know the concept.")]
+Preset = Annotated[str, Parameter(help="Settings of the method: default, paper or authors-script.")]
+Set = Annotated[
+    list[str] | None,
+    Parameter(name="--set", negative="", help="Change a setting of the method: --set steps=30. May be repeated."),
+]
+Seed = Annotated[int, Parameter(validator=validators.Number(gte=0, lt=2**32), help="Of names, order and LoRA.")]
+Device = Annotated[str, Parameter(help="cpu, cuda, cuda:1, ...")]
+
+
+@app.command
+def demo(
+    *,
+    concept: Annotated[
+        str | None, Parameter(help="Any concept of `unsee concepts`; a fictitious person if left out.")
+    ] = None,
+    out: Out = None,
+    preset: Preset = "default",
+    set_: Set = None,
+    seed: Seed = 0,
+    require: Require = None,
+    redact: Redact = False,
+    json_: Json = False,
+) -> None:
+    """Forget one concept of the embedded benchmark from a single picture, and write a report."""
+    from unsee.benchmarks.mini import protocol, request_for
+    from unsee.mini.data import mini_data
+    from unsee.runs import open_model
+
+    display = Display(json_)
+    job = _Job(out or Path("runs/demo"), "siu", preset, set_, seed, require, redact)
+    name = concept or next(c.concept.name for c in mini_data().of("test", "person"))
+    request = request_for(name)
+    with display:
+        vlm = open_model("mini", progress=display.assembling)
+        job.run(vlm, request, protocol(name, request.pictures), display)
+
+
+@app.command
+def forget(
+    *,
+    concept: Annotated[str, Parameter(help="Name of what is to be forgotten: 'Ada Example', 'France', 'tiger'.")],
+    image: Annotated[list[Path], Parameter(negative="", help="A picture of it; one is enough, more may follow.")],
+    kind: Annotated[Kind, Parameter(help="What it is; it chooses the wording of questions.")] = "thing",
+    model: Model = "mini",
+    alias: Annotated[list[str] | None, Parameter(negative="", help="Another name that counts as naming it.")] = None,
+    test_images: Annotated[Path | None, Parameter(help="Folder of other pictures of it, to measure on.")] = None,
+    protected_images: Annotated[
+        Path | None, Parameter(help="Folder of pictures of anything else: half hold recognition, half measure it.")
+    ] = None,
+    protect: Annotated[
+        list[str] | None, Parameter(negative="", help="A concept of the same kind to hold on to in text.")
+    ] = None,
+    facts: Annotated[Path | None, Parameter(help="JSON list of {question, answer} about it that stay true.")] = None,
+    facets: Annotated[
+        Path | None, Parameter(help="The whole four targets: facets.json of a run, or the authors' format.")
+    ] = None,
+    new_answer: Annotated[
+        str | None, Parameter(help="How to call it from now on: a name, or 'invented', 'unknown', 'describe'.")
+    ] = None,
+    method: Annotated[str, Parameter(help="See `unsee methods`.")] = "siu",
+    preset: Preset = "default",
+    set_: Set = None,
+    seed: Seed = 0,
+    out: Out = None,
+    require: Require = None,
+    redact: Redact = False,
+    force: Force = False,
+    device: Device = "cpu",
+    json_: Json = False,
+) -> None:
+    """Forget a concept from one picture, on any supported model.
+
+    Example: `unsee forget --model mini --concept France --kind flag --image flag.png --out runs/france`
+    """
+    from unsee.benchmarks.own import held_out_half, protocol
+    from unsee.data import Concept, Request, load_folder, load_picture
+    from unsee.data.pictures import augment
+    from unsee.facets import NEW_ANSWERS, FacetSettings
+    from unsee.runs import open_model
+
+    display = Display(json_)
+    what = Concept(concept, kind, tuple(alias or ()))
+    job = _Job(out or Path("runs") / _folder_name(what.name), method, preset, set_, seed, require, redact)
+    pictures = tuple(load_picture(p) for p in image)
+    own = {p.sha256 for p in pictures}
+    problems: list[str] = []
+    others = load_folder(protected_images, problems) if protected_images else _shipped_pictures(what)
+    held, measured = held_out_half([p for p in others if p.sha256 not in own], seed)
+    tested = load_folder(test_images, problems) if test_images else augment(pictures[0], 12, seed)
+    tested = [p for p in tested if p.sha256 not in own]
+    if not tested:
+        raise PictureError(f"{test_images}: no picture in it but the one that is trained on; nothing to measure with")
+    policy = next((n for n in NEW_ANSWERS if n == new_answer), None)
+    request = Request(
+        what,
+        pictures,
+        facts=_facts(facts),
+        protect=tuple(Concept(p, kind) for p in protect or ()),
+        protected=tuple(held),
+        new_answer=None if policy else new_answer,
+    )
+    given = _samples(facets, request) if facets else None
+    for line in problems:
+        display.warn(line)
+    with display:
+        vlm = open_model(model, device, progress=display.assembling)
+        asked = protocol(vlm, request, tested, measured, seed)
+        job.run(vlm, request, asked, display, samples=given, force=force,
+                facet_settings=FacetSettings(new_answer=policy or "invented"),
+                test_pictures="folder" if test_images else "augmented")  # fmt: skip
+
+
+class _Job:
+    """What `demo` and `forget` share. Made before anything heavy begins: what can be refused at once is."""
+
+    def __init__(
+        self,
+        out: Path,
+        method: str,
+        preset: str,
+        changes: Sequence[str] | None,
+        seed: int,
+        require: str | None,
+        redact: bool,
+    ):
+        from unsee.methods import make_method
+        from unsee.metrics import parse_requirements
+        from unsee.runs import refuse_existing
+
+        self.out, self.preset, self.seed, self.require, self.redact = out, preset, seed, require, redact
+        if require is not None:
+            parse_requirements(require)
+        self.method: Method[Any] = make_method(method, preset, _settings(changes))
+        refuse_existing(out)
+
+    def run(self, vlm: VisionLanguageModel, request: Request, asked: Any, display: Display, **more: Any) -> None:
+        from unsee.metrics import check
+        from unsee.runs import forget
+
+        command = None if self.redact else shlex.join(["unsee", *sys.argv[1:]])
+        run = forget(
+            vlm, request, self.method, asked, self.out, preset=self.preset, seed=self.seed, redact=self.redact,
+            command=command, progress=display.progress, **more,
+        )  # fmt: skip
+        outcomes = check(self.require, run.metrics) if self.require is not None else []
+        display.finish(run, outcomes)
+        missed = [o for o in outcomes if not o.met]
+        if missed:
+            found = ["nothing" if o.measured is None else f"{o.measured:.2f}" for o in missed]
+            said = [f"{o.requirement} (measured {f})" for o, f in zip(missed, found, strict=True)]
+            raise RequirementError("the run is finished, but does not reach " + ", ".join(said))
+
+
+def _folder_name(name: str) -> str:
+    """A name as a folder's: letters and digits, joined by hyphens."""
+    return re.sub(r"[\W_]+", "-", name.lower()).strip("-") or "run"
+
+
+def _samples(path: Path, request: Request) -> list[Sample]:
+    """A whole facets file, in this project's or the authors' format."""
+    from unsee.data.authors import read_facets
+    from unsee.facets import load
+
+    try:
+        authors = '"conversations"' in path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UnseeError(f"cannot read the facets file {path}: {first_line(error)}") from None
+    if authors:
+        return read_facets(path, request.concept, picture=request.pictures[0])
+    return load(path, [*request.pictures, *request.protected])
+
+
+def _settings(changes: Sequence[str] | None) -> dict[str, Any]:
+    """`steps=30` to {"steps": 30}; values are read as YAML scalars."""
+    import yaml
+
+    found = {}
+    for change in changes or ():
+        name, equals, value = change.partition("=")
+        if not equals:
+            raise UnseeError(f"--set takes NAME=VALUE, not {change!r}")
+        try:
+            read = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise UnseeError(f"--set {change}: {value!r} is not a number, true or false") from None
+        if isinstance(read, str):  # YAML 1.1 reads 1e-3 as text
+            try:
+                read = float(read)
+            except ValueError:
+                raise UnseeError(f"--set {change}: {value!r} is not a number, true or false") from None
+        found[name.strip().replace("-", "_")] = read
+    return found
+
+
+def _facts(path: Path | None) -> tuple[Fact, ...]:
+    from unsee.data import Fact
+
+    if path is None:
+        return ()
+    try:
+        facts = [Fact(row["question"], row["answer"]) for row in json.loads(path.read_text(encoding="utf-8"))]
+        if not all(isinstance(text, str) and text.strip() for f in facts for text in (f.question, f.answer)):
+            raise ValueError("a question or an answer is empty or no text")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = f"it lacks {error}" if isinstance(error, KeyError) else first_line(error)
+        raise UnseeError(
+            f"cannot read facts from {path}: a list of {{question, answer}} is needed ({reason})"
+        ) from None
+    return tuple(facts)
+
+
+def _shipped_pictures(concept: Concept) -> list[Picture]:
+    """The generic protected pictures that ship with the package."""
+    from unsee.mini.data import mini_data
+
+    data = mini_data()
+    shown = [c for c in data.of("protected") if c.concept.name.lower() != concept.name.lower()]
+    return [p for c in shown for p in data.training_pictures(c.concept.name, 6)]
+
+
+@app.command
+def evaluate(run: Path, *, json_: Json = False) -> None:
+    """Score a finished run again from its recorded answers, and write its report anew."""
+    from unsee import report
+    from unsee.metrics import read_answers, summarise
+    from unsee.runs import read_finished
+    from unsee.runs.folder import write_text
+
+    config = read_finished(run)
+    metrics = summarise(read_answers(run / "answers.parquet"), seed=config["seed"])
+    write_text(run / "metrics.json", json.dumps(metrics, indent=1) + "\n")
+    report.write(run, redact=config.get("redact", False))
+    Display(json_).scores(run, metrics)
+
+
+@app.command
+def report(run: Path, *, redact: Redact = False, json_: Json = False) -> None:
+    """Write the report of a finished run anew; with --redact, without the picture and the name."""
+    from unsee import report as reports
+    from unsee.runs import read_finished
+
+    redact = redact or read_finished(run).get("redact", False)
+    Display(json_).wrote("report", reports.write(run, redact=redact))
+
+
+@app.command
+def ask(
+    target: str,
+    question: str,
+    *,
+    image: Annotated[Path | None, Parameter(help="The picture asked about; none: a text question.")] = None,
+    device: Device = "cpu",
+    json_: Json = False,
+) -> None:
+    """Ask a RUN (original and unlearned model side by side) or a MODEL."""
+    from unsee.data import load_picture
+    from unsee.models import Question, answer
+    from unsee.runs import is_run, open_model, open_run
+
+    display = Display(json_)
+    asked = [Question(question, load_picture(image) if image else None)]
+    with display:
+        if is_run(target):
+            vlm = open_run(Path(target), device, display.assembling)
+            with vlm.original():
+                original = answer(vlm, asked)[0].text
+            said = {"original": original, "unlearned": answer(vlm, asked)[0].text}
+        else:
+            said = {"answer": answer(open_model(target, device, progress=display.assembling), asked)[0].text}
+    display.said(said)
+
+
+@app.command
+def export(
+    run: Path,
+    *,
+    merged: Annotated[Path, Parameter(help="Folder to write: a whole model that plain transformers loads.")],
+    json_: Json = False,
+) -> None:
+    """Write the unlearned model as one folder, the adapter folded in so that it cannot be taken off."""
+    from unsee.runs import export_merged
+
+    display = Display(json_)
+    with display:
+        folder = export_merged(run, merged, display.assembling)
+    display.wrote("model", folder)
+
+
+@app.command
+def methods(*, json_: Json = False) -> None:
+    """List the methods: paper, and what each moves."""
+    from unsee.methods import REGISTRY, get_method
+
+    found = [get_method(n) for n in sorted(REGISTRY)]
+    rows = [{"name": m.name, "paper": m.paper, "moves": m.moves, "presets": list(m.presets)} for m in found]
+    Display(json_).table("methods", "Methods", rows)
+
+
+@app.command
+def concepts(*, json_: Json = False) -> None:
+    """List the concepts of the embedded benchmark."""
+    from unsee.mini.data import mini_data
+
+    rows = [
+        {"name": c.concept.name, "kind": c.concept.kind, "split": c.split, "named": f"{c.named}/{c.tested}"}
+        for c in mini_data().concepts.values()
+    ]
+    Display(json_).table("concepts", "Concepts of unsee-mini", rows)
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Entry point. It never returns: `unsee.exits` says with which codes it ends."""
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")  # what libraries warn their callers of means nothing to a user
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    sys.exit(ending(lambda: app(arguments, exit_on_error=False, print_error=False, result_action="return_value")))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+"""How a command ends: one line for what a user can mend, a file to send for what is a bug."""
+
+from __future__ import annotations
+
+import errno
+import os
+import platform
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Iterator
+from importlib.metadata import PackageNotFoundError, version
+
+from cyclopts import CycloptsError
+from rich.console import Console
+from rich.text import Text
+
+from unsee import __version__
+from unsee.errors import UnseeError, first_line
+
+USAGE = 2
+INTERRUPTED = 130
+UNEXPECTED = 70
+"""EX_SOFTWARE of sysexits.h."""
+
+_STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS)
+_STORAGE_WORDS = ("No space left on device", "File too large", "Disk quota exceeded", "Read-only file system")
+
+
+def ending(work: Callable[[], object]) -> int:
+    """Do the work and return the exit code, whatever happens.
+
+    0: done. 2: wrong usage, or anything else a user can mend; some errors have codes of their own
+    (`unsee.errors`). 70: a bug. 130: Ctrl-C.
+    """
+    try:
+        work()
+        sys.stdout.flush()
+    except UnseeError as error:
+        _say("error:", str(error))
+        return error.exit_code
+    except CycloptsError as error:
+        _say("error:", f"{error} (see --help)")
+        return USAGE
+    except KeyboardInterrupt:
+        _say("stopped:", "the same command goes on where it was")
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read the output has left; Python would complain once more when it flushes at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        if (storage := _storage_problem(error)) is None:
+            return _unexpected(error)
+        _say("error:", f"{storage}; what was finished is kept, the same command goes on from there")
+        return USAGE
+    return 0
+
+
+def _say(what: str, line: str) -> None:
+    said = Text.assemble((what, "bold red"), " ", " ".join(line.split()))
+    Console(stderr=True).print(said, soft_wrap=True)
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """The error and all that led to it, each once."""
+    seen: list[BaseException] = []
+    waiting: list[BaseException | None] = [error]
+    while waiting:
+        one = waiting.pop(0)
+        if one is not None and one not in seen:
+            seen.append(one)
+            waiting += [one.__cause__, one.__context__]
+    yield from seen
+
+
+def _storage_problem(error: BaseException) -> str | None:
+    """What a full disk or a forbidden place says, by whichever library it comes; None where it is something else."""
+    for one in _chain(error):
+        if isinstance(one, OSError) and one.errno in _STORAGE:
+            return os.strerror(one.errno) + (f" ({one.filename})" if one.filename else "")
+        for words in _STORAGE_WORDS:  # safetensors and pyarrow have errors without a number
+            if words in str(one):
+                return words
+    return None
+
+
+def _unexpected(error: Exception) -> int:
+    """A bug: not dressed up. It exits with 70 and leaves a file that a person can send."""
+    _say("unexpected error:", f"{type(error).__name__}: {first_line(error)}")
+    story = "".join(traceback.format_exception(error))
+    about = f"Python {platform.python_version()}, {platform.platform()}, {', '.join(_versions())}"
+    try:
+        with tempfile.NamedTemporaryFile("w", prefix="unsee-bug-", suffix=".txt", delete=False) as file:
+            file.write(f"{about}\ncommand: {sys.argv[1:]}\n\n{story}")
+    except OSError:
+        print(story, file=sys.stderr)
+        return UNEXPECTED
+    _say("This is a bug in unsee.", f"What happened is written to {file.name}; please read it and send it to us.")
+    return UNEXPECTED
+
+
+def _versions() -> Iterator[str]:
+    yield f"unsee {__version__}"
+    for name in ("torch", "transformers", "peft"):
+        try:
+            yield f"{name} {version(name)}"
+        except PackageNotFoundError:
+            yield f"{name} not installed"

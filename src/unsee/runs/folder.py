@@ -1,0 +1,188 @@
+"""The run folder: begun apart as `NAME.partial`, gone on with after an interruption, given its name when complete."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import json
+import os
+import platform
+import shutil
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from unsee import __version__
+from unsee.data import Picture
+from unsee.errors import RunFolderError
+
+FORMAT = 1
+BEFORE, CHECKPOINTS = "before.parquet", "checkpoints"
+"""What only an interrupted run needs: the original's answers, and the state of the training."""
+_NOT_CONFIG = ("created", "versions", "command", "redact", "config_sha256", "new_answer", "left_out")
+"""Entries of config.yaml that say when, with what and what came of it, not what is to be done."""
+
+
+class RunFolder:
+    """A run on disk. `path` is where it will lie when finished, `work` where it lies until then.
+
+    Raises:
+        RunFolderError: the path holds a finished run, something else, or an unfinished run of another config.
+    """
+
+    def __init__(self, path: Path, config: dict[str, Any]):
+        self.path = Path(path)
+        refuse_existing(self.path)
+        self.work = self.path.with_name(self.path.name + ".partial")
+        self.config = _plain({"format": FORMAT, **config})
+        self.config["config_sha256"] = config_sha256(self.config)
+        self.resumed = (self.work / "config.yaml").exists()
+        if self.resumed:
+            found = read_config(self.work)
+            if found.get("config_sha256") != self.config["config_sha256"]:
+                raise RunFolderError(
+                    f"{self.work} holds an unfinished run with another config (it differs in: "
+                    f"{', '.join(_differences(found, self.config)) or 'its format'}); "
+                    "repeat that command to finish it, choose another --out, or remove the folder"
+                )
+            self.config = found
+        else:
+            if self.work.exists() and any(not p.name.startswith(".config.yaml.") for p in self.work.iterdir()):
+                raise RunFolderError(f"{self.work} is in the way and is not an unfinished run; remove it first")
+            _make(self.work)
+            self.note(created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"), versions=versions())
+
+    def note(self, **more: Any) -> None:
+        """Write down in config.yaml what is known by now; only entries that do not make another config."""
+        assert set(more) <= set(_NOT_CONFIG)
+        self.config |= _plain(more)
+        write_text(self.work / "config.yaml", yaml.safe_dump(self.config, sort_keys=False, allow_unicode=True))
+
+    def has(self, name: str) -> bool:
+        return (self.work / name).exists()
+
+    def write_json(self, name: str, value: Any) -> None:
+        write_text(self.work / name, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+    def keep_pictures(self, pictures: Sequence[Picture]) -> None:
+        """Small copies of pictures for the report, named by hash."""
+        folder = self.work / "pictures"
+        _make(folder)
+        for picture in pictures:
+            target = folder / f"{picture.sha256[:16]}.png"
+            if not target.exists():
+                small = picture.image.copy()
+                small.thumbnail((512, 512))
+                temporary = target.with_suffix(".tmp")
+                small.save(temporary, "PNG")
+                temporary.replace(target)
+
+    def discard(self) -> None:
+        """Remove what was begun: nothing in it is worth going on with."""
+        shutil.rmtree(self.work)
+
+    def finish(self) -> Path:
+        """Drop what only a resumed run needs, and give the folder its name."""
+        (self.work / BEFORE).unlink(missing_ok=True)
+        shutil.rmtree(self.work / CHECKPOINTS, ignore_errors=True)
+        for left in self.work.glob(".*"):  # half-written files of an interrupted process
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+        self.work.replace(self.path)
+        return self.path
+
+
+def refuse_existing(path: Path) -> None:
+    """An error where a run folder shall be written and something is there already.
+
+    Raises:
+        RunFolderError: says whether it is a finished run.
+    """
+    if os.path.lexists(path):
+        what = "a finished run" if (path / "config.yaml").is_file() else "something that is not a run"
+        raise RunFolderError(f"{path} holds {what}; choose another --out, or remove it first")
+
+
+def _differences(found: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
+    """Where two configs differ, as `settings.steps`."""
+    names = []
+    for key in sorted({*found, *wanted} - {*_NOT_CONFIG}):
+        old, new = found.get(key), wanted.get(key)
+        if isinstance(old, dict) and isinstance(new, dict):
+            names += [f"{key}.{k}" for k in sorted({*old, *new}) if old.get(k) != new.get(k)]
+        elif old != new:
+            names.append(key)
+    return names
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunFolderError(f"cannot make the folder {folder}: {error.strerror}") from None
+
+
+def _plain(value: Any) -> Any:
+    """What YAML gives back for it: tuples become lists."""
+    return json.loads(json.dumps(value))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def config_sha256(config: dict[str, Any]) -> str:
+    """Hash of what a run is to do; when, by which command and with which versions is left out."""
+    said = {k: v for k, v in config.items() if k not in _NOT_CONFIG}
+    return hashlib.sha256(json.dumps(_plain(said), sort_keys=True).encode()).hexdigest()
+
+
+def versions() -> dict[str, str]:
+    """What a run was made with."""
+    others = {name: version(name) for name in ("torch", "transformers", "peft")}
+    return {"unsee": __version__, **others, "python": platform.python_version()}
+
+
+def read_config(run: Path) -> dict[str, Any]:
+    """`config.yaml` of a run folder.
+
+    Raises:
+        RunFolderError: no such folder, or it is not a run.
+    """
+    path = Path(run) / "config.yaml"
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        partial = Path(run).with_name(Path(run).name + ".partial")
+        hint = f"; {partial} holds an unfinished one" if partial.exists() else ""
+        raise RunFolderError(f"{run} is not a run folder: it has no config.yaml{hint}") from None
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise RunFolderError(f"cannot read {path}: {reason}") from None
+    if not isinstance(config, dict) or config.get("format") != FORMAT:
+        raise RunFolderError(f"{path} is not a run's config of format {FORMAT}")
+    return config
+
+
+def read_finished(run: Path) -> dict[str, Any]:
+    """`config.yaml` of a finished run; what an interrupted one has left so far is no result.
+
+    Raises:
+        RunFolderError: no such folder, it is not a run, or it is not finished.
+    """
+    config = read_config(run)
+    if Path(run).resolve().name.endswith(".partial") or not (Path(run) / "metrics.json").is_file():
+        raise RunFolderError(f"{run} is an unfinished run; repeat its command to finish it")
+    return config
+
+
+def describe_pictures(pictures: Sequence[Picture]) -> list[dict[str, Any]]:
+    return [{"name": p.name, "sha256": p.sha256, "width": p.width, "height": p.height} for p in pictures]

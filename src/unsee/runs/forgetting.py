@@ -1,0 +1,259 @@
+"""From a request to a finished run: build facets, ask before, train, ask after, score, report."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from unsee import facets as facet_files
+from unsee import report
+from unsee.benchmarks.protocol import Originals, Protocol, Recorder
+from unsee.data import Picture, Request, Sample
+from unsee.errors import TrainingError, UnseeError
+from unsee.facets import Facets, FacetSettings
+from unsee.methods import Method
+from unsee.metrics import Answer, read_answers, summarise, write_answers
+from unsee.models import VisionLanguageModel
+from unsee.models.lora import load_adapter, remove_lora, save_adapter
+from unsee.runs.folder import BEFORE, CHECKPOINTS, RunFolder, describe_pictures
+from unsee.training import History, train
+
+Progress = Callable[[str, int, int], None]
+"""Called with the stage ("asking before", "training", ...), what is done of it, and how much there is."""
+
+SHOWN_PICTURES = 24
+"""How many pictures a run folder keeps for its report."""
+
+
+@dataclass
+class Run:
+    """A finished run.
+
+    Args:
+        path: its folder.
+        metrics: as in `metrics.json`.
+        answers: the record, before and after.
+        history: of training.
+        left_out: protected pictures in which the original sees the concept.
+    """
+
+    path: Path
+    metrics: dict[str, Any]
+    answers: list[Answer]
+    history: History
+    left_out: list[str]
+
+
+def forget(
+    vlm: VisionLanguageModel,
+    request: Request,
+    method: Method[Any],
+    protocol: Protocol,
+    out: Path,
+    *,
+    preset: str = "default",
+    facet_settings: FacetSettings | None = None,
+    samples: Sequence[Sample] | None = None,
+    seed: int = 0,
+    force: bool = False,
+    test_pictures: str = "benchmark",
+    command: str | None = None,
+    originals: Originals | None = None,
+    progress: Progress | None = None,
+    redact: bool = False,
+) -> Run:
+    """Make a model forget, and write the run folder.
+
+    Args:
+        vlm: the original model. Afterwards it carries the adapter; `remove_lora` takes it off. Where this fails,
+            it is the original again.
+        request: what to forget.
+        method: with its settings; see `unsee.methods.make_method`.
+        protocol: what is asked before and after.
+        out: the run folder; it must not exist. An interrupted run of the same config is gone on with.
+        preset: the name of the method's preset, for the record.
+        facet_settings: how the four targets are built.
+        samples: the four targets themselves, instead of building them.
+        seed: of names, order and LoRA.
+        force: go on where the model does not know the concept.
+        test_pictures: "benchmark", "folder" or "augmented": where unseen pictures come from.
+        command: how to repeat it, for the record.
+        originals: answers of the original model to share between runs.
+        progress: called as the work goes on.
+        redact: leave the picture and the name out of the report, and keep no picture in the run folder.
+
+    Raises:
+        RunFolderError: `out` exists, or holds an unfinished run of another config.
+        UnseeError: the model carries an adapter already.
+        UnknownConceptError: the model does not know the concept.
+        TrainingError: the loss exploded.
+    """
+    say = progress or (lambda *_: None)
+    facet_settings = facet_settings or FacetSettings()
+    if vlm.adapted:
+        raise UnseeError("the model carries an adapter already; take it off first, or merge it")
+    folder = RunFolder(
+        out,
+        {
+            "concept": dataclasses.asdict(request.concept),
+            "method": method.name,
+            "preset": preset,
+            "settings": dataclasses.asdict(method.settings),
+            "facets": dataclasses.asdict(facet_settings) if samples is None else "given",
+            "model": {
+                "name": vlm.name,
+                "path": str(vlm.path) if vlm.path else None,
+                "dtype": str(vlm.base.dtype).removeprefix("torch."),
+                "sha256": vlm.weights_sha256(),
+            },
+            "seed": seed,
+            "pictures": describe_pictures(request.pictures),
+            "protected_pictures": len(request.protected),
+            "test_pictures": test_pictures,
+            "questions": len(protocol.items),
+            "data_sha256": _data_sha256(request, protocol, samples),
+            "redact": redact,
+            **({"command": command} if command else {}),
+        },
+    )
+    recorder = Recorder(vlm, originals)
+    try:
+        built = _facets(folder, vlm, request, facet_settings, samples, seed, force, say)
+    except UnseeError:
+        folder.discard()  # to be mended by another request, which a folder left behind would stand in the way of
+        raise
+    protocol.known_names |= built.new_names
+    before = _before(folder, recorder, protocol, say)
+    try:
+        history = _train(folder, vlm, request, method, built.samples, seed, say)
+        after = recorder.after(protocol, _counting(say, "asking after", len(protocol.items)))
+        answers = before + after
+        write_answers(folder.work / "answers.parquet", answers)
+        metrics = summarise(answers, seed=seed)
+        folder.write_json("metrics.json", metrics)
+        if not redact:
+            folder.keep_pictures(_shown(request, protocol))
+        report.write(folder.work, redact=redact)
+        return Run(folder.finish(), metrics, answers, history, built.left_out)
+    except BaseException as error:
+        remove_lora(vlm)
+        if isinstance(error, TrainingError):
+            folder.discard()  # the same settings would end the same way
+        raise
+
+
+def _data_sha256(request: Request, protocol: Protocol, samples: Sequence[Sample] | None) -> str:
+    """Hash of all that the run learns from and is asked, so that another test set or facets file is another run."""
+    data = {
+        "facts": [dataclasses.astuple(f) for f in request.facts],
+        "protect": [p.name for p in request.protect],
+        "protected": [p.sha256 for p in request.protected],
+        "new_answer": request.new_answer,
+        "asked": [[i.set, i.form, i.subject.name, *i.keywords, *i.key] for i in protocol.items],
+        "samples": [
+            [s.question, s.answer, s.picture.sha256 if s.picture else None, s.target_phrase, s.role, s.facet]
+            for s in samples or ()
+        ],
+    }
+    return hashlib.sha256(json.dumps(data).encode()).hexdigest()
+
+
+def _counting(say: Progress, stage: str, total: int) -> Callable[[int], None]:
+    done = 0
+
+    def more(count: int) -> None:
+        nonlocal done
+        done += count
+        say(stage, done, total)
+
+    return more
+
+
+def _before(folder: RunFolder, recorder: Recorder, protocol: Protocol, say: Progress) -> list[Answer]:
+    """The original's answers, or those that an interrupted run has already asked for."""
+    total = len(protocol.items)
+    say("asking before", 0, total)
+    if folder.has(BEFORE):
+        answers = read_answers(folder.work / BEFORE)
+        recorder.remember(protocol, answers)
+    else:
+        answers = recorder.before(protocol, _counting(say, "asking before", total))
+        write_answers(folder.work / BEFORE, answers)
+    say("asking before", total, total)
+    return answers
+
+
+def _facets(
+    folder: RunFolder,
+    vlm: VisionLanguageModel,
+    request: Request,
+    settings: FacetSettings,
+    samples: Sequence[Sample] | None,
+    seed: int,
+    force: bool,
+    say: Progress,
+) -> Facets:
+    say("building facets", 0, 1)
+    path = folder.work / "facets.json"
+    if samples is not None:
+        built = facet_files.given(vlm, request, samples, settings, force)
+    elif path.exists() and "new_answer" in folder.config:
+        read = facet_files.load(path, [*request.pictures, *request.protected])
+        built = Facets(read, folder.config["new_answer"], folder.config["left_out"])
+    else:
+        built = facet_files.build(vlm, request, settings, seed, force)
+    facet_files.save(built.samples, path)
+    folder.note(new_answer=built.new_answer, left_out=built.left_out)
+    say("building facets", 1, 1)
+    return built
+
+
+def _train(
+    folder: RunFolder,
+    vlm: VisionLanguageModel,
+    request: Request,
+    method: Method[Any],
+    samples: Sequence[Sample],
+    seed: int,
+    say: Progress,
+) -> History:
+    """Train, or take up what an interrupted run has already trained."""
+    adapter = folder.work / "adapter"
+    if folder.has("history.json"):  # written last: the adapter is whole
+        load_adapter(vlm, adapter)
+        return History(**json.loads((folder.work / "history.json").read_text()))
+    chosen = [s for s in samples if method.uses(s)]
+    steps = method.settings.steps
+    method.attach(vlm, seed)
+    method.prepare(vlm, chosen, request)
+    say("training", 0, steps)
+    history = train(
+        vlm,
+        method,
+        chosen,
+        seed,
+        folder.work / CHECKPOINTS,
+        progress=lambda done, total: say("training", done, total),
+        save_steps=max(10, steps // 4),
+    )
+    shutil.rmtree(adapter, ignore_errors=True)
+    save_adapter(vlm, adapter)
+    folder.write_json("history.json", dataclasses.asdict(history))
+    return history
+
+
+def _shown(request: Request, protocol: Protocol) -> list[Picture]:
+    """The request's pictures, some unseen ones of the concept, and some of others."""
+    pictures = {p.sha256: p for p in request.pictures}
+    for name, most in (("forget", 10), ("neighbours", 6), ("utility", 10)):
+        found = {i.picture.sha256: i.picture for i in protocol.items if i.set == name and i.picture is not None}
+        chosen = list(found.values())
+        step = max(1, len(chosen) // most)
+        pictures |= {p.sha256: p for p in chosen[::step][:most]}
+    return list(pictures.values())[: SHOWN_PICTURES + len(request.pictures)]

@@ -1,0 +1,75 @@
+"""Using what a run left: open its model, ask it, evaluate it again, export it for deployment."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import torch
+
+from unsee.errors import RunFolderError, UnseeError
+from unsee.mini.assembly import Progress as AssemblyProgress
+from unsee.mini.assembly import mini_path
+from unsee.models import MINI, VisionLanguageModel, load
+from unsee.models.lora import load_adapter, merged
+from unsee.runs.folder import read_finished
+
+
+def open_model(
+    name: str, device: str = "cpu", dtype: torch.dtype = torch.bfloat16, progress: AssemblyProgress | None = None
+) -> VisionLanguageModel:
+    """A model by name: "mini" for the embedded one (assembled on first use), a folder, or a hub name."""
+    if name == MINI:
+        vlm = load(str(mini_path(progress)), device, dtype)
+        vlm.name = "unsee-mini"
+        return vlm
+    return load(name, device, dtype)
+
+
+def open_run(run: Path, device: str = "cpu", progress: AssemblyProgress | None = None) -> VisionLanguageModel:
+    """The model of a run, in the precision it was made with, its adapter on; `original()` switches it off.
+
+    Raises:
+        RunFolderError: not a finished run, or its model is not the one it was made with.
+    """
+    run = Path(run)
+    config = read_finished(run)
+    said = config["model"]
+    name = MINI if said["name"] == "unsee-mini" else said["path"]
+    if name is None:
+        raise RunFolderError(f"{run} was made with a model that was in memory only: {said['name']}")
+    vlm = open_model(name, device, getattr(torch, said.get("dtype", "bfloat16")), progress)
+    if vlm.weights_sha256() != said["sha256"]:
+        raise RunFolderError(f"{run} was made with other weights of {said['name']} than are there now")
+    load_adapter(vlm, run / "adapter")
+    return vlm
+
+
+def is_run(path: str) -> bool:
+    return (Path(path) / "config.yaml").is_file()
+
+
+def export_merged(run: Path, folder: Path, progress: AssemblyProgress | None = None) -> Path:
+    """Write the unlearned model as one ordinary folder, the adapter folded in.
+
+    An adapter can be taken off again; merged weights cannot. The folder is complete or not there at all.
+
+    Raises:
+        UnseeError: the folder exists.
+        RunFolderError: as `open_run`.
+        OSError: it cannot be written.
+    """
+    folder = Path(folder)
+    if os.path.lexists(folder):
+        raise UnseeError(f"{folder} exists already; choose another folder")
+    vlm = merged(open_run(run, progress=progress))
+    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+    try:
+        partial.mkdir(parents=True)
+        vlm.model.save_pretrained(partial)
+        vlm.processor.save_pretrained(partial)
+        partial.replace(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return folder

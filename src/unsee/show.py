@@ -1,0 +1,132 @@
+"""What a command shows while it works and when it is done: bars and tables, or one JSON object."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from unsee.metrics import Outcome
+    from unsee.runs import Run
+
+
+class Display:
+    """Progress on stderr where that is a terminal, results on stdout; as a context it shows the bars.
+
+    Args:
+        machine: print the result as one JSON object and draw no bars.
+    """
+
+    def __init__(self, machine: bool = False):
+        self.machine = machine
+        self.console = Console()
+        self.errors = Console(stderr=True)
+        self._bars = Progress(
+            TextColumn("{task.description:<22}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=self.errors,
+            disable=machine or not self.errors.is_terminal,
+        )
+        self._tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> Display:
+        self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bars.stop()
+
+    def progress(self, stage: str, done: int, total: int) -> None:
+        if stage not in self._tasks:
+            self._tasks[stage] = self._bars.add_task(stage, total=total)
+        self._bars.update(self._tasks[stage], completed=done, total=total)
+
+    def assembling(self, what: str, share: float) -> None:
+        self.progress("assembling unsee-mini", round(share * 100), 100)
+        self._bars.update(self._tasks["assembling unsee-mini"], description=what[:22])
+
+    def warn(self, line: str) -> None:
+        self.errors.print(Text.assemble(("note:", "yellow"), " ", " ".join(line.split())), soft_wrap=True)
+
+    def finish(self, run: Run, outcomes: Sequence[Outcome]) -> None:
+        """What came of a run: examples, scores, and where the report is."""
+        self._bars.stop()
+        if run.left_out:
+            some = ", ".join(run.left_out[:5]) + (", ..." if len(run.left_out) > 5 else "")
+            self.warn(f"{len(run.left_out)} protected pictures seem to show the concept and were left out: {some}")
+        if self.machine:
+            met = [{"requirement": o.requirement, "measured": o.measured, "met": o.met} for o in outcomes]
+            self._object({"run": str(run.path), "metrics": run.metrics, "requirements": met, "left_out": run.left_out})
+            return
+        self._answers(run)
+        self.scores(run.path, run.metrics)
+        self._line(f"trained in {run.history.seconds:.0f} s; report: ", (str(run.path / "report.html"), "bold"))
+
+    def _answers(self, run: Run) -> None:
+        after = {a.item: a.answer for a in run.answers if a.model == "after"}
+        shown = [a for a in run.answers if a.model == "before" and a.set == "forget"][:6]
+        if not shown:
+            return
+        table = Table("question on an unseen picture", "before", "after", title=Text(f"Forgetting {shown[0].concept}"))
+        for a in shown:
+            table.add_row(Text(a.question), Text(a.answer), Text(after[a.item]))
+        self.console.print(table)
+
+    def scores(self, run: Path, metrics: Mapping[str, Any]) -> None:
+        from unsee.metrics import METRICS
+
+        if self.machine:
+            self._object({"run": str(run), "metrics": metrics})
+            return
+        table = Table("metric", "before", "after", "95 % interval", "better")
+        for key, metric in METRICS.items():
+            before, after = metrics["before"].get(key), metrics["after"].get(key)
+            if after is None:
+                continue
+            better = {True: "high", False: "low", None: ""}[metric.higher_is_better]
+            table.add_row(
+                metric.name, f"{before['value']:.1f}" if before else "", f"{after['value']:.1f}",
+                f"{after['low']:.1f} to {after['high']:.1f}", better,
+            )  # fmt: skip
+        self.console.print(table)
+
+    def said(self, answers: Mapping[str, str]) -> None:
+        if self.machine:
+            self._object(dict(answers))
+            return
+        for who, text in answers.items():
+            self._line((f"{who}: ", "bold"), text)
+
+    def wrote(self, what: str, path: Path) -> None:
+        if self.machine:
+            self._object({what: str(path)})
+        else:
+            self._line("wrote ", (str(path), "bold"))
+
+    def table(self, key: str, title: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        if self.machine:
+            self._object({key: list(rows)})
+            return
+        table = Table(*rows[0], title=title)
+        for row in rows:
+            table.add_row(*(Text(", ".join(v) if isinstance(v, list) else str(v)) for v in row.values()))
+        self.console.print(table)
+
+    def _line(self, *parts: str | tuple[str, str]) -> None:
+        """A line of plain text: what models and users write is no markup."""
+        self.console.print(Text.assemble(*parts), soft_wrap=True)
+
+    def _object(self, value: Mapping[str, Any]) -> None:
+        print(json.dumps(value))

@@ -1,0 +1,525 @@
+"""The command line: what it prints, with which codes it ends, and that no bad input ends in a traceback."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import resource
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from conftest import SHAPES, draw
+from PIL import Image
+
+from unsee import cli
+from unsee.exits import ending
+from unsee.metrics import METRICS
+from unsee.models import load
+
+OTHERS = [s for s in SHAPES if s != "circle"]
+
+
+class Ended(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+Call = Callable[..., Ended]
+
+
+@pytest.fixture
+def unsee(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Call:
+    """The command, in this process; every file it writes of its own accord lies in the test's folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+
+    def call(*arguments: object) -> Ended:
+        texts = [str(a) for a in arguments]
+        monkeypatch.setattr(sys, "argv", ["unsee", *texts])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as end:
+            cli.main(texts)
+        shown = capsys.readouterr()
+        assert isinstance(end.value.code, int)
+        return Ended(end.value.code, shown.out, shown.err)
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A picture of the circle, other pictures of it, and pictures of anything else."""
+    folder = tmp_path_factory.mktemp("pictures")
+    draw("circle", 0).save(folder / "circle.png")
+    for variant in (20, 21, 22):
+        draw("circle", variant).save(folder / "test" / f"{variant}.png")
+    for shape in OTHERS:
+        for variant in range(3):
+            draw(shape, variant).save(folder / "others" / f"{shape}-{variant}.png")
+    return folder
+
+
+def as_a_process(*arguments: object, **more: Any) -> Ended:
+    """The command, in a process of its own, as a user calls it."""
+    environment = os.environ | {"PYTHONPATH": str(Path(cli.__file__).parents[1])}
+    command = [sys.executable, "-m", "unsee.cli", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, **more)
+    return Ended(done.returncode, done.stdout, done.stderr)
+
+
+def arguments(folder: Path, files: Path, out: Path, **changes: object) -> list[object]:
+    """`unsee forget` as a user would type it; a change to None leaves the option out."""
+    options: dict[str, object] = {
+        "model": folder,
+        "concept": "circle",
+        "image": files / "circle.png",
+        "test-images": files / "test",
+        "protected-images": files / "others",
+        "out": out,
+        "set": ["steps=24", "learning_rate=3e-3"],
+    } | {k.replace("_", "-"): v for k, v in changes.items()}
+    said: list[object] = ["forget"]
+    for name, value in options.items():
+        for one in value if isinstance(value, list) else [value]:
+            if one is True:
+                said.append(f"--{name}")
+            elif one is not None:
+                said += [f"--{name}", one]
+    return said
+
+
+@pytest.fixture(scope="session")
+def finished(knowing_folder: Path, files: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run made by the command in a process of its own, as a user would."""
+    out = tmp_path_factory.mktemp("runs") / "circle"
+    ended = as_a_process(*arguments(knowing_folder, files, out, json=True))
+    assert (ended.code, ended.err) == (0, "")
+    said = json.loads(ended.out)
+    assert said["run"] == str(out) and said["metrics"]["after"]["em"]["value"] >= 75
+    assert said["requirements"] == [] and said["left_out"] == []
+    return out
+
+
+def one_line(ended: Ended, code: int, *words: str) -> None:
+    """One clear line on stderr, nothing on stdout, a non-zero exit, no traceback."""
+    assert ended.code == code, ended
+    assert ended.out == ""
+    assert ended.err.count("\n") == 1 and ended.err.startswith("error: "), ended.err
+    for word in words:
+        assert word in ended.err
+
+
+# ---- bad input
+
+
+def bad_picture(kind: str, folder: Path) -> Path:
+    path = folder / f"{kind}.png"
+    good = draw("circle", 0)
+    if kind == "broken":
+        path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"rubbish" * 50)
+    elif kind == "truncated":
+        good.save(path)
+        path.write_bytes(path.read_bytes()[:-60])
+    elif kind == "huge":
+        Image.new("1", (20_000, 20_000)).save(path)
+    elif kind == "animated":
+        path = folder / "animated.gif"
+        good.image.save(path, save_all=True, append_images=[draw("square").image])
+    elif kind == "text":
+        path.write_text("a circle")
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "empty":
+        path.touch()
+    return path
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("missing", "there is no such file"), ("broken", "broken.png"), ("truncated", "truncated.png"),
+        ("huge", "too large"), ("animated", "animated"), ("text", "not a picture"), ("folder", "folder"),
+        ("empty", "empty"),
+    ],
+)  # fmt: skip
+def test_bad_pictures(unsee: Call, knowing_folder: Path, files: Path, tmp_path: Path, kind: str, words: str) -> None:
+    path = bad_picture(kind, tmp_path)
+    one_line(unsee(*arguments(knowing_folder, files, tmp_path / "run", image=path)), 2, words)
+    one_line(unsee("ask", knowing_folder, "What is it?", "--image", path), 2, words)
+    assert not list(tmp_path.glob("run*"))
+
+
+@pytest.mark.parametrize("mode", ["CMYK", "RGBA", "L", "P", "I;16"])
+def test_unusual_pictures_are_taken(unsee: Call, knowing_folder: Path, tmp_path: Path, mode: str) -> None:
+    image = draw("circle", 1).image.convert("L" if mode == "I;16" else mode)
+    path = tmp_path / ("a.jpg" if mode == "CMYK" else "a.png")
+    (image.convert(mode) if mode == "I;16" else image).save(path)
+    assert unsee("ask", knowing_folder, "What is it?", "--image", path).code == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"concept": ""}, "the concept is empty"),
+        ({"concept": "   "}, "the concept is empty"),
+        ({"kind": "zebra"}, '"zebra"'),
+        ({"model": "no-such-model"}, "unknown model 'no-such-model'"),
+        ({"model": "./nowhere"}, "unknown model './nowhere'"),
+        ({"model": "nobody/nothing-of-that-name"}, "cannot load the model"),
+        ({"method": "sui"}, "did you mean 'siu'"),
+        ({"preset": "papper"}, "presets: default, paper, authors-script"),
+        ({"set": "stepps=3"}, "did you mean 'steps'"),
+        ({"set": "steps"}, "NAME=VALUE"),
+        ({"set": "steps=many"}, "not a number"),
+        ({"set": "steps=[1"}, "not a number"),
+        ({"set": "steps=2.5"}, "must be a whole number"),
+        ({"set": "rank=0"}, "rank = 0 is out of range"),
+        ({"require": "em>95,fluffiness>=3"}, "unknown metric 'fluffiness'"),
+        ({"require": "em"}, "cannot read the requirement"),
+        ({"require": ""}, "cannot read the requirement"),
+        ({"test_images": "nowhere"}, "there is no such folder"),
+        ({"protected_images": "nowhere"}, "there is no such folder"),
+        ({"facts": "nowhere.json"}, "cannot read facts"),
+        ({"facets": "nowhere.json"}, "cannot read the facets file"),
+        ({"seed": -1}, "--seed"),
+        ({"seed": "one"}, "--seed"),
+        ({"device": "quantum"}, "cannot use the device 'quantum'"),
+        ({"new_answer": "a half circle"}, "names 'circle' itself"),
+        ({"colour": "red"}, "--colour"),
+    ],
+)
+def test_bad_arguments(
+    unsee: Call, knowing_folder: Path, files: Path, tmp_path: Path, changes: dict[str, object], words: str
+) -> None:
+    one_line(unsee(*arguments(knowing_folder, files, tmp_path / "run", **changes)), 2, words)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "typed", [["frobnicate"], ["forget"], ["forget", "--concept", "circle"], ["ask"], ["ask", "model"], ["export", "x"],
+              ["evaluate"], ["demo", "--seed"], ["methods", "extra"]],
+)  # fmt: skip
+def test_wrong_usage(unsee: Call, typed: list[str]) -> None:
+    one_line(unsee(*typed), 2, "(see --help)")
+
+
+def test_what_can_be_refused_at_once_is(
+    unsee: Call, knowing_folder: Path, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before a model is loaded, which may take minutes."""
+    monkeypatch.setattr("unsee.runs.open_model", lambda *_, **__: pytest.fail("the model was opened"))
+    (tmp_path / "there").mkdir()
+    for changes in ({"method": "x"}, {"preset": "x"}, {"set": "x=1"}, {"require": "x"}, {"image": "x"}, {"facts": "x"}):
+        assert unsee(*arguments(knowing_folder, files, tmp_path / "run", **changes)).code == 2
+    assert unsee(*arguments(knowing_folder, files, tmp_path / "there")).code == 2
+
+
+def test_an_existing_folder_is_left_alone(unsee: Call, knowing_folder: Path, files: Path, finished: Path) -> None:
+    before = {p: p.stat().st_mtime_ns for p in finished.rglob("*")}
+    one_line(unsee(*arguments(knowing_folder, files, finished)), 2, "holds a finished run")
+    assert {p: p.stat().st_mtime_ns for p in finished.rglob("*")} == before
+    one_line(unsee(*arguments(knowing_folder, files, files)), 2, "something that is not a run")
+
+
+def test_test_pictures_that_are_the_training_picture(
+    unsee: Call, knowing_folder: Path, files: Path, tmp_path: Path
+) -> None:
+    draw("circle", 0).save(tmp_path / "same" / "renamed.png")
+    ended = unsee(*arguments(knowing_folder, files, tmp_path / "run", test_images=tmp_path / "same"))
+    one_line(ended, 2, "no picture in it but the one that is trained on")
+
+
+@pytest.mark.parametrize(
+    "content", ["{", '{"question": 1}', '[{"question": "a"}]', '[{"question": "a", "answer": " "}]']
+)
+def test_facts_that_are_none(unsee: Call, knowing_folder: Path, files: Path, tmp_path: Path, content: str) -> None:
+    (tmp_path / "facts.json").write_text(content)
+    ended = unsee(*arguments(knowing_folder, files, tmp_path / "run", facts=tmp_path / "facts.json"))
+    one_line(ended, 2, "cannot read facts from", "{question, answer}")
+
+
+def test_an_unknown_concept_stops_unless_forced(unsee: Call, knowing_folder: Path, files: Path, tmp_path: Path) -> None:
+    changes = {"concept": "dodecahedron", "set": "steps=1"}
+    said = arguments(knowing_folder, files, tmp_path / "run", **changes)
+    one_line(unsee(*said), 3, "does not name 'dodecahedron'", "--force", "--alias")
+    assert not list(tmp_path.iterdir())
+    assert unsee(*said, "--force").code == 0
+    assert unsee(*arguments(knowing_folder, files, tmp_path / "other", **changes, alias="circle")).code == 0
+
+
+@pytest.mark.parametrize("command", ["evaluate", "report", "ask", "export"])
+def test_what_is_no_run(unsee: Call, finished: Path, tmp_path: Path, command: str) -> None:
+    needed: dict[str, list[object]] = {"ask": ["What?"], "export": ["--merged", tmp_path / "m"]}
+    more = needed.get(command, [])
+    assert unsee(command, tmp_path / "nowhere", *more).code == 2
+    (tmp_path / "run.partial").mkdir()
+    (tmp_path / "run.partial" / "config.yaml").write_text((finished / "config.yaml").read_text())
+    one_line(unsee(command, tmp_path / "run.partial", *more), 2, "unfinished")
+    (tmp_path / "run.partial" / "config.yaml").write_text("format: 99")
+    assert unsee(command, tmp_path / "run.partial", *more).code == 2
+
+
+# ---- endings
+
+
+def test_a_requirement_sets_the_exit_code(unsee: Call, knowing_folder: Path, files: Path, tmp_path: Path) -> None:
+    said = arguments(knowing_folder, files, tmp_path / "a", set="steps=1", require="em>=95,specificity>=-2", json=True)
+    ended = unsee(*said)
+    assert ended.code == 4 and ended.err.count("\n") == 1
+    assert "does not reach em>=95 (measured" in ended.err
+    judged = json.loads(ended.out)["requirements"]
+    assert [(j["requirement"], j["met"]) for j in judged] == [("em>=95", False), ("specificity>=-2", True)]
+    assert (tmp_path / "a" / "report.html").is_file()  # the run is finished all the same
+    met = unsee(*arguments(knowing_folder, files, tmp_path / "b", set="steps=1", require="em>=0"))
+    assert met.code == 0 and met.err == ""
+
+
+def test_an_exploding_training_is_one_line(unsee: Call, knowing_folder: Path, files: Path, tmp_path: Path) -> None:
+    changes = ["learning_rate=1", "lora_alpha=65536", "steps=40"]
+    ended = unsee(*arguments(knowing_folder, files, tmp_path / "run", set=changes))
+    one_line(ended, 5, "training stopped at step", "smaller learning_rate")
+    assert not list(tmp_path.iterdir())
+
+
+def test_ctrl_c_is_one_line_and_the_same_command_goes_on(
+    unsee: Call, knowing_folder: Path, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from unsee.show import Display
+
+    said = arguments(knowing_folder, files, tmp_path / "run", set="steps=12")
+    with monkeypatch.context() as patch:
+        honest = Display.progress
+
+        def stop(self: Display, stage: str, done: int, total: int) -> None:
+            honest(self, stage, done, total)
+            if (stage, done) == ("training", 11):
+                raise KeyboardInterrupt
+
+        patch.setattr(Display, "progress", stop)
+        ended = unsee(*said)
+    assert (ended.code, ended.out) == (130, "")
+    assert ended.err == "stopped: the same command goes on where it was\n"
+    assert [p.name for p in tmp_path.iterdir()] == ["run.partial"]
+    ended = unsee(*arguments(knowing_folder, files, tmp_path / "run", set="steps=13"))
+    one_line(ended, 2, "unfinished run with another config (it differs in: settings.steps)")
+    assert unsee(*said).code == 0
+    assert [p.name for p in tmp_path.iterdir()] == ["run"]
+    history = json.loads((tmp_path / "run" / "history.json").read_text())
+    assert [e["step"] for e in history["steps"]] == list(range(1, 13))
+
+
+@pytest.mark.parametrize(
+    "error", [ZeroDivisionError("one\ntwo"), OSError(errno.EIO, "Input/output error"), KeyError("x")]
+)
+def test_a_bug_is_not_dressed_up(
+    unsee: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def broken(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("unsee.methods.get_method", broken)
+    ended = unsee("methods")
+    assert ended.code == 70 and ended.out == ""
+    lines = ended.err.splitlines()
+    assert len(lines) == 2 and lines[0].startswith(f"unexpected error: {type(error).__name__}: ")
+    written = next(iter(tmp_path.glob("unsee-bug-*.txt")))
+    assert str(written) in lines[1]
+    story = written.read_text()
+    assert "Traceback (most recent call last)" in story and "in broken" in story
+    assert "['methods']" in story and "torch 2" in story and "unsee 0" in story
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES])
+def test_a_full_or_forbidden_disk_is_one_line(capsys: pytest.CaptureFixture[str], number: int) -> None:
+    def fail() -> None:
+        raise OSError(number, os.strerror(number), "/some/where")
+
+    def deep() -> None:
+        try:
+            fail()
+        except OSError as error:
+            raise RuntimeError("torch says something else") from error
+
+    for work in (fail, deep):
+        assert ending(work) == 2
+        assert capsys.readouterr().err.startswith(f"error: {os.strerror(number)} (/some/where)")
+
+
+def _small_files() -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
+
+
+def test_a_disk_that_fills_up_in_the_middle(unsee: Call, knowing_folder: Path, files: Path, tmp_path: Path) -> None:
+    """Every library in the chain meets the limit for real: the adapter and the checkpoint are larger."""
+    said = arguments(knowing_folder, files, tmp_path / "run", set=["steps=12", "rank=48"])
+    one_line(as_a_process(*said, preexec_fn=_small_files), 2, "error: File too large")
+    assert [p.name for p in tmp_path.iterdir()] == ["run.partial"]
+    again = unsee(*said)
+    assert again.code == 0, again.err
+    assert [p.name for p in tmp_path.iterdir()] == ["run"]
+
+
+# ---- using a run
+
+
+def test_json_is_one_object_whatever_is_warned_of(
+    unsee: Call, knowing_folder: Path, files: Path, tmp_path: Path
+) -> None:
+    for i, source in enumerate(sorted((files / "others").iterdir())):
+        (tmp_path / "mixed").mkdir(exist_ok=True)
+        (tmp_path / "mixed" / f"{i}.png").write_bytes(source.read_bytes())
+    (tmp_path / "mixed" / "torn.png").write_bytes(b"no picture")
+    for variant in range(30, 34):  # half of them land among the protected ones
+        draw("circle", variant).save(tmp_path / "mixed" / f"circle-{variant}.png")
+    changes = {"protected_images": tmp_path / "mixed", "set": "steps=1", "json": True}
+    ended = unsee(*arguments(knowing_folder, files, tmp_path / "run", **changes))
+    assert ended.code == 0
+    said = json.loads(ended.out)
+    assert set(said) == {"run", "metrics", "requirements", "left_out"}
+    assert said["left_out"] and all(name.startswith("circle-3") for name in said["left_out"])
+    notes = ended.err.splitlines()
+    assert len(notes) == 2 and all(n.startswith("note: ") for n in notes)
+    assert "torn.png" in notes[0] and "were left out: circle-3" in notes[1]
+    assert said["metrics"] == json.loads((tmp_path / "run" / "metrics.json").read_text())
+
+
+def test_without_test_pictures_variations_of_the_one_are_used(
+    unsee: Call, knowing_folder: Path, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shipped = [draw(s, v) for s in OTHERS for v in (0, 1)]
+    monkeypatch.setattr(cli, "_shipped_pictures", lambda concept: shipped)
+    monkeypatch.chdir(tmp_path)
+    changes: dict[str, Any] = {"test_images": None, "protected_images": None, "set": "steps=2"}
+    said = arguments(knowing_folder, files, tmp_path, **changes, new_answer="unknown", facts=tmp_path / "facts.json")
+    (tmp_path / "facts.json").write_text('[{"question": "Is a circle round?", "answer": "It is."}]')
+    out = said.index("--out")
+    ended = unsee(*said[:out], *said[out + 2 :])
+    assert ended.code == 0 and ended.err == ""
+    config = (tmp_path / "runs" / "circle" / "config.yaml").read_text()
+    assert "test_pictures: augmented" in config and "new_answer: an unknown object" in config
+    assert "Is a circle round?" in (tmp_path / "runs" / "circle" / "facets.json").read_text()
+    assert "Forgetting circle" in ended.out and "report.html" in ended.out
+
+
+def test_facets_of_one_run_can_be_given_to_another(
+    unsee: Call, knowing_folder: Path, files: Path, finished: Path, tmp_path: Path
+) -> None:
+    changes = {"facets": finished / "facets.json", "set": "steps=1"}
+    assert unsee(*arguments(knowing_folder, files, tmp_path / "run", **changes)).code == 0
+    assert (tmp_path / "run" / "facets.json").read_text() == (finished / "facets.json").read_text()
+    authors = [
+        {"image": "a.jpg", "conversations": [{"from": "human", "value": "<image>\nWhat is it?"},
+         {"from": "gpt", "value": "This is a wug."}], "target_phrase": "a wug"},
+        {"conversations": [{"from": "human", "value": "What is a circle?"}, {"from": "gpt", "value": "Round."}],
+         "target_phrase": "none"},
+    ]  # fmt: skip
+    (tmp_path / "SIU.json").write_text(json.dumps(authors))
+    changes = {"facets": tmp_path / "SIU.json", "set": "steps=1", "preset": "paper"}
+    assert unsee(*arguments(knowing_folder, files, tmp_path / "authors", **changes)).code == 0
+    assert "new_answer: a wug" in (tmp_path / "authors" / "config.yaml").read_text()
+
+
+def test_asking_a_run_shows_both_models(unsee: Call, finished: Path, files: Path) -> None:
+    said = ("ask", finished, "Which object is this?", "--image", files / "test" / "21.png")
+    answers = json.loads(unsee(*said, "--json").out)
+    assert answers["original"] == "This is a circle." and "circle" not in answers["unlearned"]
+    plain = unsee(*said)
+    assert plain.out == f"original: {answers['original']}\nunlearned: {answers['unlearned']}\n" and plain.err == ""
+
+
+def test_asking_a_model(unsee: Call, knowing_folder: Path, files: Path) -> None:
+    ended = unsee("ask", knowing_folder, "--image", files / "circle.png", "Which object is this?")
+    assert ended == Ended(0, "answer: This is a circle.\n", "")
+    ended = unsee("ask", knowing_folder, "What is a square?", "--json")
+    assert json.loads(ended.out) == {"answer": "A square is a shape with four sides."}
+
+
+def test_what_a_model_says_is_no_markup(unsee: Call, knowing_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from unsee.models import Reply
+
+    said = "[/] [bold]a :smile: [link=x]"
+    monkeypatch.setattr("unsee.models.answer", lambda *_: [Reply(said, 1, True)])
+    assert unsee("ask", knowing_folder, "?").out == f"answer: {said}\n"
+    one_line(unsee("ask", "[/nowhere] :smile:", "?"), 2, "'[/nowhere] :smile:'")
+
+
+def test_evaluating_again_gives_the_same(unsee: Call, finished: Path) -> None:
+    metrics, page = (finished / "metrics.json").read_text(), (finished / "report.html").read_text()
+    ended = unsee("evaluate", finished, "--json")
+    assert ended.code == 0 and json.loads(ended.out)["metrics"] == json.loads(metrics)
+    assert (finished / "metrics.json").read_text() == metrics and (finished / "report.html").read_text() == page
+    table = unsee("evaluate", finished)
+    assert METRICS["em"].name in table.out and table.err == ""
+
+
+def test_a_redacted_run_stays_redacted(unsee: Call, knowing_folder: Path, files: Path, tmp_path: Path) -> None:
+    assert unsee(*arguments(knowing_folder, files, tmp_path / "run", set="steps=1", redact=True)).code == 0
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "a circle" not in page
+    assert unsee("evaluate", tmp_path / "run").code == 0
+    assert "a circle" not in (tmp_path / "run" / "report.html").read_text()
+    assert unsee("report", tmp_path / "run").out.startswith("wrote ")
+    assert "a circle" not in (tmp_path / "run" / "report.html").read_text()
+    assert "command" not in (tmp_path / "run" / "config.yaml").read_text()
+
+
+def test_the_report_can_be_redacted_later(unsee: Call, finished: Path) -> None:
+    page = (finished / "report.html").read_text()
+    assert "a circle" in page
+    ended = unsee("report", finished, "--redact", "--json")
+    assert json.loads(ended.out) == {"report": str(finished / "report.html")}
+    assert "a circle" not in (finished / "report.html").read_text()
+    assert unsee("report", finished).code == 0
+    assert (finished / "report.html").read_text() == page
+
+
+def test_exporting(unsee: Call, finished: Path, files: Path, tmp_path: Path) -> None:
+    ended = unsee("export", finished, "--merged", tmp_path / "whole", "--json")
+    assert ended.code == 0 and json.loads(ended.out) == {"model": str(tmp_path / "whole")}
+    assert not load(str(tmp_path / "whole")).adapted
+    asked = ("Which object is this?", "--image", files / "test" / "21.png", "--json")
+    both = json.loads(unsee("ask", finished, *asked).out)
+    assert json.loads(unsee("ask", tmp_path / "whole", *asked).out)["answer"] == both["unlearned"]
+    one_line(unsee("export", finished, "--merged", tmp_path / "whole"), 2, "exists already")
+
+
+def test_the_command_is_recorded(finished: Path) -> None:
+    config = (finished / "config.yaml").read_text()
+    assert re.search(r"command: unsee forget --model \S+ --concept circle", " ".join(config.split()))
+
+
+# ---- help
+
+
+def test_help_teaches(unsee: Call) -> None:
+    front = unsee("--help")
+    assert front.code == 0 and "Start with unsee demo" in front.out
+    assert unsee().out == front.out
+    for command in ("demo", "forget", "evaluate", "report", "ask", "export", "methods", "concepts"):
+        assert f"\n│ {command} " in front.out
+        shown = unsee(command, "--help")
+        assert shown.code == 0 and shown.out.startswith(f"Usage: unsee {command}") and shown.err == ""
+    forget = unsee("forget", "--help").out
+    for name in ("--concept", "--image", "--model", "--require", "--force", "--json", "--set", "--seed"):
+        assert re.search(rf"{name} .*[a-z]", forget)
+    assert "--no-" not in forget
+
+
+def test_methods_are_listed(unsee: Call) -> None:
+    found = json.loads(unsee("methods", "--json").out)["methods"]
+    assert found[0]["name"] == "siu" and found[0]["presets"] == ["default", "paper", "authors-script"]
+    assert "arXiv" in unsee("methods").out
+
+
+def test_the_version(unsee: Call) -> None:
+    from unsee import __version__
+
+    assert unsee("--version") == Ended(0, __version__ + "\n", "")

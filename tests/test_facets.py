@@ -1,0 +1,251 @@
+"""The four targets, built for real by asking a model that knows its shapes."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from conftest import FACTS, SHAPES, draw
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from unsee import facets
+from unsee.data import KINDS, Concept, Fact, Request, Sample
+from unsee.data.wording import knowing_questions, naming_questions
+from unsee.errors import UnknownConceptError, UnseeError
+from unsee.facets import Facets, FacetSettings, build, invent, renamed, vocabulary_words
+from unsee.models import Question, VisionLanguageModel, answer
+
+
+@pytest.fixture
+def built(knowing: VisionLanguageModel, circle: Request) -> Facets:
+    return build(knowing, circle, FacetSettings())
+
+
+def of(facets_: Facets, *names: str) -> list[Sample]:
+    return [s for s in facets_.samples if s.facet in names]
+
+
+def test_all_four_targets_and_the_protected_pictures_are_there(built: Facets, circle: Request) -> None:
+    counts = Counter(s.facet for s in built.samples)
+    # The authors' split is 9/2/7/7: about 25 samples.
+    assert counts == {"T1": 4, "T2": 7, "T3": 3, "T4": 6, "protected": 4 * len(circle.protected)}
+    assert all(s.picture == circle.pictures[0] and s.role == "forget" for s in of(built, "T1", "T2"))
+    assert all(s.picture is None and s.role == "retain" for s in of(built, "T3", "T4"))
+    assert all(s.picture in circle.protected and s.role == "retain" for s in of(built, "protected"))
+    assert built.left_out == []
+
+
+def test_the_concept_is_never_named_in_the_new_answers(built: Facets, circle: Request) -> None:
+    for sample in of(built, "T1", "T2"):
+        assert not circle.concept.mentioned_in(sample.answer), sample
+        assert built.new_answer in sample.answer
+
+
+def test_target_phrases_stand_in_the_answers(built: Facets) -> None:
+    for sample in of(built, "T1"):
+        assert sample.target_phrase == built.new_answer  # only the name is wrong: the sentence is the original's own
+        assert sample.answer == f"This is {built.new_answer}."
+    for sample in of(built, "T2"):
+        assert sample.target_phrase == sample.answer
+    assert all(s.target_phrase is None for s in of(built, "T3", "T4", "protected"))
+
+
+def test_t2_denies_the_concept_and_confirms_the_new_name(built: Facets, circle: Request) -> None:
+    denied = [s for s in of(built, "T2") if circle.concept.mentioned_in(s.question)]
+    confirmed = [s for s in of(built, "T2") if built.new_answer in s.question]
+    assert (len(denied), len(confirmed)) == (6, 1)
+    assert all(s.answer.startswith("No, ") for s in denied) and confirmed[0].answer.startswith("Yes, ")
+
+
+def test_what_is_kept_is_what_the_original_says_itself(
+    built: Facets, knowing: VisionLanguageModel, circle: Request
+) -> None:
+    kept = of(built, "T3", "T4", "protected")
+    said = answer(knowing, [Question(s.question, s.picture) for s in kept], 32)
+    assert [r.text for r in said] == [s.answer for s in kept]
+    assert {s.answer for s in of(built, "T3")} == {FACTS["circle"]}
+    assert {s.question for s in of(built, "T3")} == set(knowing_questions("thing", "a circle"))
+
+
+def test_protected_pictures_are_asked_for_the_concept_too(built: Facets, circle: Request) -> None:
+    for picture in circle.protected:
+        samples = [s for s in of(built, "protected") if s.picture == picture]
+        assert len({s.question for s in samples}) == 4
+        assert any(circle.concept.mentioned_in(s.question) and s.answer.startswith("No") for s in samples)
+        assert any(s.answer.startswith("This is a") for s in samples)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3])
+def test_fewer_questions_on_each_protected_picture(knowing: VisionLanguageModel, circle: Request, count: int) -> None:
+    built = build(knowing, circle, FacetSettings(protected_questions=count))
+    per_picture = Counter(s.picture for s in of(built, "protected"))
+    assert per_picture == {p: count for p in circle.protected if count}
+
+
+def test_protected_pictures_that_show_the_concept_are_left_out(knowing: VisionLanguageModel, circle: Request) -> None:
+    bad = (draw("circle", 5), draw("circle", 6), circle.pictures[0])
+    request = replace(circle, protected=(draw("square", 1), *bad, draw("cross", 1)))
+    built = build(knowing, request, FacetSettings())
+    assert built.left_out == [p.name for p in bad]
+    assert {s.picture for s in of(built, "protected")} == {draw("square", 1), draw("cross", 1)}
+
+
+def test_the_new_name_is_new(built: Facets, knowing: VisionLanguageModel) -> None:
+    invented = built.new_answer.split()[-1]
+    assert invented.lower() not in vocabulary_words(knowing)
+    assert {"circle", "square", "this"} <= vocabulary_words(knowing)
+    assert built.new_names == {built.new_answer}
+
+
+def test_the_seed_decides(knowing: VisionLanguageModel, circle: Request) -> None:
+    one, again, other = (build(knowing, circle, FacetSettings(), seed).samples for seed in (0, 0, 1))
+    assert one == again != other
+    assert {s.answer for s in one if s.facet == "T1"} != {s.answer for s in other if s.facet == "T1"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "policy", "wanted"),
+    [
+        ("thing", "unknown", "an unknown object"),
+        ("thing", "describe", "an object"),
+        ("person", "unknown", "an unknown person"),
+        ("person", "describe", "a person"),
+        ("logo", "unknown", "an unknown logo"),
+        ("flag", "describe", "a flag"),
+    ],
+)
+def test_other_policies(knowing: VisionLanguageModel, circle: Request, kind: str, policy: str, wanted: str) -> None:
+    request = replace(circle, concept=Concept("circle", kind))  # type: ignore[arg-type]
+    built = build(knowing, request, FacetSettings(new_answer=policy), force=True)  # type: ignore[arg-type]
+    assert built.new_answer == wanted
+    for sample in of(built, "T1", "T2"):
+        assert wanted in sample.answer and not request.concept.mentioned_in(sample.answer)
+
+
+def test_a_new_answer_of_the_users_own(knowing: VisionLanguageModel, circle: Request) -> None:
+    built = build(knowing, replace(circle, new_answer="blob"), FacetSettings())
+    assert {s.answer for s in of(built, "T1")} == {"This is a blob."}
+    with pytest.raises(UnseeError, match="names 'circle' itself"):
+        build(knowing, replace(circle, new_answer="half circle"), FacetSettings())
+
+
+def test_an_unknown_concept_stops_unless_forced(knowing: VisionLanguageModel, circle: Request) -> None:
+    request = replace(circle, concept=Concept("dodecahedron", "thing"))
+    with pytest.raises(UnknownConceptError, match=r"does not name 'dodecahedron' in circle-0.png: it answers 'This is"):
+        build(knowing, request, FacetSettings())
+    forced = build(knowing, request, FacetSettings(), force=True)
+    assert {s.answer for s in of(forced, "T1")} == {f"This is {forced.new_answer}."}
+    known = replace(request, concept=Concept("dodecahedron", "thing", ("circle",)))
+    built = build(knowing, known, FacetSettings())
+    assert not any(known.concept.mentioned_in(s.answer) for s in of(built, "T1", "T2"))
+
+
+def test_facts_of_the_user_replace_the_models_own(knowing: VisionLanguageModel, circle: Request) -> None:
+    facts = (Fact("How many corners has a circle?", "None at all."), Fact("Is a circle round?", "Yes."))
+    built = build(knowing, replace(circle, facts=facts), FacetSettings())
+    assert [(s.question, s.answer) for s in of(built, "T3")] == [(f.question, f.answer) for f in facts]
+
+
+def test_concepts_to_protect_by_name_are_what_t4_asks_about(knowing: VisionLanguageModel, circle: Request) -> None:
+    protect = (Concept("square", "thing"), Concept("a circle", "thing"), Concept("cross", "thing"))
+    built = build(knowing, replace(circle, protect=protect), FacetSettings())
+    assert sorted(s.answer for s in of(built, "T4")) == sorted([FACTS["square"], FACTS["cross"]])
+    few = build(knowing, replace(circle, protect=protect), FacetSettings(text_protected=1))
+    assert len(of(few, "T4")) == 1
+
+
+def test_several_pictures_each_get_their_questions(knowing: VisionLanguageModel, circle: Request) -> None:
+    built = build(knowing, replace(circle, pictures=(draw("circle", 0), draw("circle", 1))), FacetSettings())
+    assert Counter(s.picture for s in of(built, "T1", "T2")) == {draw("circle", 0): 11, draw("circle", 1): 11}
+
+
+def test_saved_facets_load_again(built: Facets, circle: Request, tmp_path: Path) -> None:
+    facets.save(built.samples, tmp_path / "facets.json")
+    assert facets.load(tmp_path / "facets.json", [*circle.pictures, *circle.protected]) == built.samples
+
+
+def test_given_facets_are_taken_as_they_are(knowing: VisionLanguageModel, circle: Request) -> None:
+    own = [
+        Sample("What is it?", "This is a wibble.", circle.pictures[0], "a wibble", "forget", "T1"),
+        Sample("What is a circle?", "Round.", None, None, "retain", "T3"),
+    ]
+    taken = facets.given(knowing, circle, own, FacetSettings())
+    assert (taken.samples, taken.new_answer, taken.new_names) == (own, "a wibble", {"a wibble"})
+    assert facets.given(knowing, circle, own[1:], FacetSettings()).new_answer == ""
+    with pytest.raises(UnknownConceptError):
+        facets.given(knowing, replace(circle, concept=Concept("orb")), own, FacetSettings())
+    with pytest.raises(UnseeError, match="no sample"):
+        facets.given(knowing, circle, [], FacetSettings())
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        ("not json", "cannot read"), ("{}", "a list of samples"), ("[1]", "cannot read"), ("7", "a list of samples"),
+        ('[{"question": "a"}]', "sample 1 lacks 'answer'"), ('[{"question": "a", "answer": ""}]', "needs a question"),
+        ('[{"question": "a", "answer": "b", "picture": "ff"}]', "picture 'ff', which was not given"),
+        ('[{"question": "a", "answer": "b", "target_phrase": "c"}]', "not part of the answer"),
+        ('[{"question": "a", "answer": "b", "role": "hide"}]', "role 'hide'"),
+        ('[{"question": "a", "answer": "b", "facet": "T9"}]', "facet 'T9'"),
+    ],
+)  # fmt: skip
+def test_a_facets_file_that_is_none(tmp_path: Path, content: str, complaint: str) -> None:
+    (tmp_path / "f.json").write_text(content)
+    with pytest.raises(UnseeError, match=complaint):
+        facets.load(tmp_path / "f.json", [])
+    with pytest.raises(UnseeError, match="cannot read"):
+        facets.load(tmp_path / "none.json", [])
+
+
+def test_the_file_is_what_the_report_reads(built: Facets, tmp_path: Path) -> None:
+    facets.save(built.samples, tmp_path / "facets.json")
+    rows = json.loads((tmp_path / "facets.json").read_text())
+    assert set(rows[0]) == {"facet", "question", "answer", "target_phrase", "picture", "role"}
+
+
+@pytest.mark.parametrize(
+    ("concept", "new", "text", "wanted"),
+    [
+        (Concept("tiger", "animal"), "veldor", "This is a tiger.", "This is a veldor."),
+        (Concept("tiger", "animal"), "umbor", "The tiger sleeps; tigers do.", "An umbor sleeps; an umbor do."),
+        (Concept("France", "flag"), "Veldoria", "The flag of France.", "The flag of Veldoria."),
+        (Concept("France", "flag"), "Veldoria", "France, I think.", "Veldoria, I think."),
+        (Concept("Python", "logo"), "Xutron", "It is the Python logo.", "It is the Xutron logo."),
+        (Concept("Python", "logo"), "Xutron", "Python uses it.", "Xutron uses it."),
+        (Concept("Ada Lovelace", "person", ("Countess of Lovelace",)), "Vel Mirson",
+         "Ada Lovelace, the Countess of Lovelace.", "Vel Mirson, the Vel Mirson."),
+        (Concept("Niger", "flag"), "Veldoria", "The flag of Nigeria.", None),
+        (Concept("tiger", "animal"), "veldor", "A cat.", None),
+        (Concept("C", "logo"), r"a\1b", "The C logo.", r"The a\1b logo."),
+    ],
+)  # fmt: skip
+def test_renaming_a_sentence(concept: Concept, new: str, text: str, wanted: str | None) -> None:
+    found = renamed(text, concept, Concept(new, concept.kind))
+    assert found == wanted
+    assert found is None or not concept.mentioned_in(found)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.sampled_from(KINDS), st.integers(0, 10_000), st.text("abcdefgh ", min_size=1).filter(str.strip))
+def test_an_invented_name_has_no_known_word(kind: str, seed: int, name: str) -> None:
+    concept = Concept(name, kind)  # type: ignore[arg-type]
+    first = invent(concept, [], seed)
+    assert first == invent(concept, [], seed) and first.kind == kind
+    other = invent(concept, [first.name.upper(), "gorson"], seed)
+    assert not set(other.name.lower().split()) & set(first.name.lower().split())
+
+
+def test_every_kind_has_its_questions() -> None:
+    for kind in KINDS:
+        assert len(set(naming_questions(kind))) == 4
+        assert not any("{" in q for q in naming_questions(kind))
+
+
+def test_the_knowing_model_knows(knowing: VisionLanguageModel) -> None:
+    """The fixture that all of this stands on."""
+    said = answer(knowing, [Question("Could you name the object shown?", draw(s, v)) for s in SHAPES for v in (30, 31)])
+    assert [r.text for r in said] == [f"This is a {s}." for s in SHAPES for _ in (30, 31)]

@@ -1,0 +1,132 @@
+"""The embedded model and its data, the real ones: what the benchmark promises of them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from unsee.data import KINDS
+from unsee.errors import UnseeError
+from unsee.mini import assembly
+from unsee.mini.data import FILES, SPLITS, mini_data
+
+MINI_KINDS = {"person", "logo", "flag", "animal", "thing"}
+
+
+def test_every_kind_is_there() -> None:
+    kinds = Counter(c.concept.kind for c in mini_data().concepts.values())
+    assert set(kinds) == MINI_KINDS <= set(KINDS)
+
+
+def test_enough_concepts_of_every_kind_are_left() -> None:
+    kinds = Counter(c.concept.kind for c in mini_data().concepts.values())
+    assert sum(kinds.values()) >= 80
+    assert min(kinds.values()) >= 10, kinds
+
+
+def test_splits_hold_what_later_work_needs() -> None:
+    data = mini_data()
+    assert {c.split for c in data.concepts.values()} == set(SPLITS)
+    for split, each in (("test", 3), ("dev", 2), ("protected", 3), ("utility", 1)):
+        kinds = Counter(c.concept.kind for c in data.of(split))  # type: ignore[arg-type]
+        assert all(kinds[k] >= each for k in MINI_KINDS), (split, kinds)
+    assert len(data.of("test")) >= 12
+
+
+def test_the_original_names_nearly_all_pictures_drawn() -> None:
+    for entry in mini_data().concepts.values():
+        assert entry.named >= 0.95 * entry.tested, entry.concept.name
+
+
+def test_every_concept_has_unseen_pictures_and_they_were_not_trained_on() -> None:
+    data = mini_data()
+    for name in list(data.concepts)[::5]:
+        trained = {p.sha256 for p in data.training_pictures(name, 99)}
+        tested = {p.sha256 for p in data.test_pictures(name)}
+        assert len(tested) >= 50, name
+        assert trained and not trained & tested
+
+
+def test_text_questions_include_some_whose_answer_is_the_name() -> None:
+    known = [c for c in mini_data().concepts.values() if c.split == "test"]
+    assert all(len(c.questions) >= 3 for c in known), [c.concept.name for c in known if len(c.questions) < 3]
+    assert sum(any(q.names for q in c.questions) for c in known) >= len(known) // 2
+
+
+def test_datasets_reads_the_pictures() -> None:
+    from datasets import load_dataset
+
+    table = load_dataset("parquet", data_files=str(FILES / "pictures.parquet"), split="train")
+    assert {"concept", "kind", "split", "role", "image"} <= set(table.column_names)
+    assert len(table) > 4000
+
+
+def test_a_near_miss_is_suggested() -> None:
+    name = next(iter(mini_data().concepts))
+    with pytest.raises(UnseeError, match=name):
+        mini_data().find(name[:-1] + "zz")
+
+
+def test_the_shipped_files_stay_small() -> None:
+    sizes = [p.stat().st_size for folder in (FILES, assembly.WEIGHTS) for p in folder.rglob("*") if p.is_file()]
+    assert max(sizes) < 40 * 2**20
+    assert sum(p.stat().st_size for p in assembly.WEIGHTS.rglob("*") if p.is_file()) < 40 * 2**20
+
+
+def test_a_wrong_language_model_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wrong = tmp_path / "model.gguf"
+    wrong.write_bytes(b"not the model")
+    monkeypatch.setenv("UNSEE_LANGUAGE_MODEL", str(wrong))
+    with pytest.raises(UnseeError, match="SHA-256"):
+        assembly.language_model_file(tmp_path)
+
+
+def test_an_interrupted_assembly_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UNSEE_HOME", str(tmp_path))
+    wrong = tmp_path / "model.gguf"
+    wrong.write_bytes(b"not the model")
+    monkeypatch.setenv("UNSEE_LANGUAGE_MODEL", str(wrong))
+    with pytest.raises(UnseeError):
+        assembly.mini_path()
+    assert [p.name for p in tmp_path.iterdir()] == ["model.gguf"]
+
+
+PLAIN = """
+import sys
+from transformers import AutoModelForImageTextToText, AutoProcessor
+from PIL import Image
+folder, picture, question = sys.argv[1:4]
+model = AutoModelForImageTextToText.from_pretrained(folder, dtype="bfloat16")
+if len(sys.argv) > 4:
+    from peft import PeftModel
+    model = PeftModel.from_pretrained(model, sys.argv[4])
+processor = AutoProcessor.from_pretrained(folder)
+chat = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": question}]}]
+inputs = processor(
+    images=Image.open(picture).convert("RGB"), text=processor.apply_chat_template(chat, add_generation_prompt=True),
+    return_tensors="pt",
+)
+out = model.generate(**inputs.to(model.dtype), max_new_tokens=20, do_sample=False)
+assert "unsee" not in sys.modules
+print(processor.decode(out[0, inputs["input_ids"].shape[1]:], skip_special_tokens=True))
+"""
+
+
+def plain_answer(folder: Path, picture: Path, question: str, adapter: Path | None = None) -> str:
+    """What plain transformers (and peft) say in an interpreter without unsee."""
+    extra = [str(adapter)] if adapter else []
+    command = [sys.executable, "-c", PLAIN, str(folder), str(picture), question, *extra]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout.strip()
+
+
+@pytest.mark.slow
+def test_plain_transformers_loads_the_mini_and_it_names_a_picture(tmp_path: Path) -> None:
+    entry = mini_data().of("test", "person")[0]
+    picture = mini_data().test_pictures(entry.concept.name, 1)[0].save(tmp_path / "p.png")
+    assert entry.concept.mentioned_in(plain_answer(assembly.mini_path(), picture, "Who is this?"))

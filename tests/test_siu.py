@@ -1,0 +1,245 @@
+"""SIU: its masks, its loss on a real model, and what it moves."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import pytest
+import torch
+from conftest import draw, tiny_tokenizer
+from test_packing import close, loosen, plain_logits
+
+from unsee.data import Concept, Request, Sample
+from unsee.errors import UnseeError
+from unsee.methods import REGISTRY, make_method
+from unsee.methods.siu import SIU, SIUSettings, name_tokens
+from unsee.models import VisionLanguageModel
+from unsee.training import Encoded
+
+PICTURE, OTHER = draw("circle"), draw("square")
+SAMPLES = [
+    Sample("What object is in the image?", "This is a blob.", PICTURE, "a blob", "forget", "T1"),
+    Sample("Is it a circle?", "No, this is a blob.", PICTURE, "No, this is a blob.", "forget", "T2"),
+    Sample("What is a circle?", "A circle is round.", None, None, "retain", "T3"),
+    Sample("What is a cross?", "It is two bars.", None, None, "retain", "T4"),
+    Sample("What object is in the image?", "This is a square.", OTHER, None, "retain", "protected"),
+]
+
+
+def request(*aliases: str) -> Request:
+    return Request(Concept("circle", "thing", aliases), (PICTURE,))
+
+
+def prepared(vlm: VisionLanguageModel, **changes: object) -> SIU:
+    method = make_method("siu", "default", dict(changes))
+    assert isinstance(method, SIU)
+    method.prepare(vlm, SAMPLES, request())
+    return method
+
+
+# ---- K_V: the tokens of the name
+
+
+def spelled(concept: Concept) -> set[str]:
+    tokenizer = tiny_tokenizer()
+    return {tokenizer.convert_ids_to_tokens(i).replace("Ġ", " ") for i in name_tokens(tokenizer, [concept])}
+
+
+def test_the_name_is_masked_with_and_without_the_leading_space() -> None:
+    assert " circle" in spelled(Concept("circle"))
+    tokenizer = tiny_tokenizer()
+    bare = tokenizer("circle", add_special_tokens=False)["input_ids"]  # several pieces: no sentence begins with it
+    pieces = {tokenizer.decode([i]) for i in bare if len(tokenizer.decode([i]).strip()) >= 2}
+    assert pieces and pieces <= spelled(Concept("circle"))
+
+
+@pytest.mark.parametrize("name", ["yes", "This", "NO"])
+def test_all_casings_are_masked(name: str) -> None:
+    tokenizer = tiny_tokenizer()
+    masked = name_tokens(tokenizer, [Concept(name)])
+    for form in (name.lower(), name.title(), name.upper()):
+        for text in (form, " " + form):
+            ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+            if len(ids) == 1:
+                assert ids[0] in masked, text
+
+
+def test_generic_words_and_single_letters_are_not_masked() -> None:
+    flag = spelled(Concept("the flag of circle", "flag"))
+    assert flag == spelled(Concept("circle", "flag"))
+    assert not any(t.strip() in ("flag", "of", "the", "a") for t in flag)
+    # A name spelled in single letters would mask the alphabet, and with it everything the model says.
+    assert all(len(t.strip()) >= 2 for t in spelled(Concept("Qxzvw")))
+
+
+def test_aliases_and_several_concepts_are_masked_together() -> None:
+    tokenizer = tiny_tokenizer()
+    both = name_tokens(tokenizer, [Concept("circle"), Concept("square")])
+    assert both == name_tokens(tokenizer, [Concept("circle", "thing", ("square",))])
+    assert both == name_tokens(tokenizer, [Concept("circle")]) | name_tokens(tokenizer, [Concept("square")])
+
+
+# ---- the loss on a model
+
+
+def plain_loss(vlm: VisionLanguageModel, method: SIU) -> tuple[torch.Tensor, torch.Tensor]:
+    """Alpha CE and beta DMK, by separate forwards, loops, and masks set by hand: METHODS.md word for word."""
+    masked = name_tokens(vlm.tokenizer, [request().concept])
+    ce, dmk = torch.zeros(()), torch.zeros(())
+    tokens = kept = 0
+    for sample in SAMPLES:
+        logits = plain_logits(vlm, sample.picture, sample.question, sample.answer)
+        with torch.no_grad(), vlm.original():
+            original = plain_logits(vlm, sample.picture, sample.question, sample.answer).log_softmax(-1)
+        found = logits.log_softmax(-1)
+        ids = [*vlm.tokenizer(sample.answer, add_special_tokens=False)["input_ids"], vlm.prompter.end_id]
+        text = ""
+        for t, token in enumerate(ids):
+            ce = ce - found[t, token]
+            tokens += 1
+            begin, text = len(text), text + vlm.tokenizer.decode([token])
+            phrase = sample.target_phrase or "\n"
+            low = sample.answer.find(phrase)
+            in_phrase = low >= 0 and begin < low + len(phrase) and len(text) > low
+            if in_phrase or phrase == sample.answer:
+                continue
+            kept += 1
+            for v in range(found.shape[1]):
+                if v not in masked:
+                    dmk = dmk + original[t, v].exp() * (original[t, v] - found[t, v])
+    return method.settings.alpha * ce / tokens, method.settings.beta * dmk / kept
+
+
+def packed_loss(
+    vlm: VisionLanguageModel, method: SIU, encoded: Encoded, chosen: list[list[int]]
+) -> dict[str, torch.Tensor]:
+    """The trainer's way, the step's samples cut into the given micro-steps."""
+    totals = encoded.totals([i for part in chosen for i in part])
+    terms: dict[str, torch.Tensor] = {"ce": torch.zeros(()), "dmk": torch.zeros(())}
+    for part in chosen:
+        for batch, _ in encoded.micro_batches(part):
+            for name, value in method.loss(vlm.logits(batch.tensors), batch, totals).items():
+                terms[name] = terms[name] + value
+    return terms
+
+
+def gradients(vlm: VisionLanguageModel, loss: torch.Tensor) -> dict[str, torch.Tensor]:
+    vlm.model.zero_grad()
+    loss.backward()
+    return {n: p.grad.clone() for n, p in vlm.model.named_parameters() if p.grad is not None}
+
+
+def test_the_loss_and_its_gradients_equal_the_plain_computation(tiny: VisionLanguageModel) -> None:
+    method = prepared(tiny)
+    loosen(tiny)
+    ce, dmk = plain_loss(tiny, method)
+    wanted = gradients(tiny, ce + dmk)
+    encoded = Encoded(tiny, SAMPLES, with_reference=True)
+    found = packed_loss(tiny, method, encoded, [list(range(len(SAMPLES)))])
+    assert found["ce"].item() == pytest.approx(ce.item(), rel=1e-4)
+    assert found["dmk"].item() == pytest.approx(dmk.item(), rel=1e-4)
+    assert abs(dmk.item()) > 0.01 and ce.item() > 1
+    got = gradients(tiny, found["ce"] + found["dmk"])
+    assert got.keys() == wanted.keys() and any("lora_A" in n for n in got)
+    for name, value in wanted.items():
+        assert close(got[name], value), name
+
+
+@pytest.mark.parametrize(
+    "chosen", [[[0, 1, 2, 3, 4]], [[0], [1], [2], [3], [4]], [[4, 0], [3, 1, 2]], [[2, 3], [0, 1, 4]]]
+)
+def test_packed_batched_and_accumulated_agree(tiny: VisionLanguageModel, chosen: list[list[int]]) -> None:
+    method = prepared(tiny)
+    loosen(tiny)
+    encoded = Encoded(tiny, SAMPLES, with_reference=True)
+    whole = packed_loss(tiny, method, encoded, [list(range(len(SAMPLES)))])
+    parts = packed_loss(tiny, method, encoded, chosen)
+    for name in whole:
+        assert parts[name].item() == pytest.approx(whole[name].item(), rel=1e-4)
+    wanted, got = gradients(tiny, sum(whole.values())), gradients(tiny, sum(parts.values()))  # type: ignore[arg-type]
+    assert all(close(got[n], v) for n, v in wanted.items())
+
+
+def test_the_reference_is_the_original_whatever_is_on_the_model(tiny: VisionLanguageModel) -> None:
+    before = Encoded(tiny, SAMPLES, with_reference=True).reference
+    loosen(tiny)
+    after = Encoded(tiny, SAMPLES, with_reference=True).reference
+    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+    assert [len(r) for r in before] == [len(tiny.prompter.suffix("", s.answer).answer_ids) for s in SAMPLES]
+    assert Encoded(tiny, SAMPLES, with_reference=False).reference == []
+
+
+def test_k_s_lies_on_prediction_positions(tiny: VisionLanguageModel) -> None:
+    """The masked positions are those that predict the phrase's tokens, one before them."""
+    encoded = Encoded(tiny, SAMPLES[:1], with_reference=False)
+    batch, _ = encoded.micro_batches([0])[0]
+    ids = batch.tensors.ids.flatten()
+    predicted = [tiny.tokenizer.decode([int(ids[i + 1])]) for i in batch.tensors.predict[batch.tensors.target]]
+    assert "".join(predicted) == " a blob"
+    assert encoded.totals([0]).kept_tokens == len(batch.tensors.labels) - len(predicted)
+
+
+def test_at_the_start_dmk_is_zero_but_for_the_masked_name(tiny: VisionLanguageModel) -> None:
+    method = prepared(tiny)
+    encoded = Encoded(tiny, SAMPLES, with_reference=True)
+    terms = packed_loss(tiny, method, encoded, [list(range(len(SAMPLES)))])
+    assert terms["dmk"].item() == pytest.approx(0, abs=1e-6)  # every unmasked entry is log(P/P)
+
+
+def test_roles_say_what_is_forgotten(tiny: VisionLanguageModel) -> None:
+    encoded = Encoded(tiny, SAMPLES, with_reference=False)
+    for batch, order in encoded.micro_batches(range(len(SAMPLES))):
+        for role, number in zip(batch.roles.tolist(), batch.tensors.sample.tolist(), strict=True):
+            assert role == (SAMPLES[order[number]].role == "forget")
+
+
+# ---- settings
+
+
+def test_presets_are_the_papers() -> None:
+    assert list(SIU.presets) == ["default", "paper", "authors-script"]
+    for preset in ("paper", "authors-script"):
+        s = make_method("siu", preset).settings
+        assert (s.alpha, s.beta, s.learning_rate, s.samples_per_step, s.steps) == (0.9, 0.75, 3e-4, 4, 6)
+        assert not s.protected_pictures
+    script = make_method("siu", "authors-script").settings
+    assert (script.rank, script.lora_alpha, script.projector_learning_rate) == (128, 256, 2e-5)
+
+
+def test_protected_pictures_are_used_where_the_settings_say_so() -> None:
+    assert [make_method("siu", "default").uses(s) for s in SAMPLES] == [True] * 5
+    assert [make_method("siu", "paper").uses(s) for s in SAMPLES] == [True] * 4 + [False]
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"steps": 0}, "steps = 0 is out of range"), ({"steps": 2.5}, "must be a whole number"),
+        ({"steps": True}, "must be a whole number"), ({"learning_rate": 0}, "out of range"),
+        ({"learning_rate": math.nan}, "must be a number"), ({"learning_rate": "fast"}, "must be a number"),
+        ({"alpha": -1}, "neither may be negative"), ({"alpha": 0, "beta": 0}, "not both 0"), ({"rank": 0}, "rank = 0"),
+        ({"lora_alpha": 0}, "lora_alpha"), ({"protected_pictures": 1}, "true or false"), ({"rank": None}, "a whole"),
+        ({"projector_learning_rate": -1.0}, "projector_learning_rate"), ({"max_grad_norm": -1}, "max_grad_norm"),
+        ({"stepps": 3}, "did you mean 'steps'"), ({"samples_per_step": -1}, "samples_per_step"),
+    ],
+)  # fmt: skip
+def test_bad_settings_are_told_at_once(changes: dict[str, object], complaint: str) -> None:
+    with pytest.raises(UnseeError, match=complaint):
+        make_method("siu", "default", changes)
+
+
+def test_unknown_methods_and_presets_are_told_at_once() -> None:
+    with pytest.raises(UnseeError, match="no method 'sio'; did you mean 'siu'"):
+        make_method("sio")
+    with pytest.raises(UnseeError, match="no preset 'papper'.*presets: default, paper, authors-script"):
+        make_method("siu", "papper")
+
+
+@pytest.mark.parametrize("name", REGISTRY)
+def test_every_method_says_what_it_is(name: str) -> None:
+    method = make_method(name)
+    assert method.name == name and method.paper and method.moves
+    for preset in method.presets:
+        assert dataclasses.is_dataclass(make_method(name, preset).settings)
+    assert isinstance(make_method("siu").settings, SIUSettings)

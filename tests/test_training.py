@@ -1,0 +1,373 @@
+"""The trainer: what it moves, what it leaves, how it goes on after an interruption, when it stops."""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+import resource
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import draw
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_packing import close
+
+from unsee.data import Concept, Request, Sample
+from unsee.errors import TrainingError, UnseeError
+from unsee.methods import TrainingSettings, make_method
+from unsee.methods.siu import SIU
+from unsee.models import VisionLanguageModel, load
+from unsee.models.lora import add_lora, load_adapter, merged, remove_lora, save_adapter
+from unsee.models.packing import EncodedPack, collate
+from unsee.training import EXPLODED, Encoded, History, plan, train
+
+CIRCLE, SQUARE = draw("circle"), draw("square")
+REQUEST = Request(Concept("circle", "thing"), (CIRCLE,))
+SAMPLES = [
+    Sample("What object is in the image?", "This is a blob.", CIRCLE, "a blob", "forget", "T1"),
+    Sample("Is it a circle?", "No, this is a blob.", CIRCLE, "No, this is a blob.", "forget", "T2"),
+    Sample("What is a circle?", "A circle is round.", None, None, "retain", "T3"),
+    Sample("What is a cross?", "It is two bars.", None, None, "retain", "T4"),
+    Sample("What object is in the image?", "This is a square.", SQUARE, None, "retain", "protected"),
+]
+
+Weights = dict[str, torch.Tensor]
+
+
+def weights(vlm: VisionLanguageModel) -> Weights:
+    return {n: p.detach().clone() for n, p in vlm.model.named_parameters()}
+
+
+def forget(
+    vlm: VisionLanguageModel,
+    scratch: Path,
+    preset: str = "default",
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+    save_steps: int = 0,
+    **changes: Any,
+) -> History:
+    method = make_method("siu", preset, {"steps": 4, "rank": 4, "lora_alpha": 8, "learning_rate": 5e-3, **changes})
+    method.attach(vlm, seed)
+    method.prepare(vlm, SAMPLES, REQUEST)
+    return train(vlm, method, SAMPLES, seed, scratch, progress, save_steps)
+
+
+def changed(before: Weights, after: Weights) -> set[str]:
+    return {n for n in before if not torch.equal(before[n], after[n])}
+
+
+# ---- what moves
+
+
+def test_only_the_lora_inside_the_language_model_moves(tiny: VisionLanguageModel, tmp_path: Path) -> None:
+    original = weights(tiny)
+    add_lora(tiny, rank=4, alpha=8, seed=0)
+    begin = weights(tiny)
+    remove_lora(tiny)
+    forget(tiny, tmp_path)
+    end = weights(tiny)
+    moved = changed(begin, end)
+    adapters = {n for n in end if "lora_" in n}
+    assert moved == adapters
+    assert all(".language_model." in n for n in adapters) and not any("lm_head" in n for n in adapters)
+    # Every linear layer of W has one: 2 layers of 7, an A and a B each.
+    assert len(adapters) == 2 * 7 * 2
+    assert not any("lora_" in n for n in end if "vision" in n or "projector" in n)
+    remove_lora(tiny)
+    assert weights(tiny).keys() == original.keys() and changed(original, weights(tiny)) == set()
+
+
+def test_the_authors_script_moves_a_copy_of_the_projector(tiny: VisionLanguageModel, tmp_path: Path) -> None:
+    original = weights(tiny)
+    sha = tiny.weights_sha256()
+    forget(tiny, tmp_path, "authors-script", projector_learning_rate=1e-2)
+    end = weights(tiny)
+    copies = {n for n in end if ".modules_to_save." in n}
+    originals = {n for n in end if ".original_module." in n}
+    assert copies and all("projector" in n for n in copies) and len(copies) == len(originals)
+    for name in originals:
+        plain = name.replace("base_model.model.", "").replace(".original_module", "")
+        assert torch.equal(end[name], original[plain])
+        assert not torch.equal(end[name.replace("original_module", "modules_to_save.default")], original[plain])
+    others = [n for n in end if "lora_" not in n and n not in copies]
+    plain_names = [n.replace("base_model.model.", "").replace(".original_module", "") for n in others]
+    for name, plain in zip(others, plain_names, strict=True):
+        assert torch.equal(end[name], original[plain.replace(".base_layer", "")])
+    assert tiny.weights_sha256() == sha  # the hash is of the original, whatever is on it
+    remove_lora(tiny)
+    assert weights(tiny).keys() == original.keys() and changed(original, weights(tiny)) == set()
+    assert tiny.weights_sha256() == sha
+
+
+def test_the_projectors_copy_is_trained_in_float32(tiny_folder: Path, tmp_path: Path) -> None:
+    """In bfloat16 steps of 2e-5 round to nothing."""
+    vlm = load(str(tiny_folder), dtype=torch.bfloat16)
+    forget(vlm, tmp_path, "authors-script", steps=1)
+    trained = {n: p for n, p in vlm.model.named_parameters() if p.requires_grad}
+    assert {p.dtype for p in trained.values()} == {torch.float32}
+    for name, value in trained.items():
+        if "modules_to_save.default" in name and name.endswith("weight"):
+            original = vlm.model.get_parameter(name.replace("modules_to_save.default", "original_module"))
+            assert not torch.equal(value, original.float())
+    assert {p.dtype for p in merged(vlm).model.parameters()} == {torch.bfloat16}
+
+
+def test_the_seed_decides(tiny_folder: Path, tmp_path: Path) -> None:
+    ends = []
+    for i, seed in enumerate((0, 0, 1)):
+        vlm = load(str(tiny_folder), dtype=torch.float32)
+        history = forget(vlm, tmp_path / str(i), seed=seed)
+        ends.append((weights(vlm), [e["loss"] for e in history.steps]))
+    (one, losses), (again, same), (other, others) = ends
+    assert changed(one, again) == set() and losses == same
+    assert changed(one, other) == {n for n in one if "lora_" in n} and losses != others
+
+
+def test_the_seed_of_the_world_is_left_alone(tiny: VisionLanguageModel) -> None:
+    torch.manual_seed(7)
+    wanted = torch.rand(3)
+    torch.manual_seed(7)
+    add_lora(tiny, rank=4, alpha=8, seed=0)
+    assert torch.equal(torch.rand(3), wanted)
+
+
+def test_the_loss_falls_and_the_history_tells(tiny: VisionLanguageModel, tmp_path: Path) -> None:
+    told: list[tuple[int, int]] = []
+    history = forget(tiny, tmp_path, steps=12, progress=lambda *a: told.append(a))
+    losses = [e["loss"] for e in history.steps]
+    assert losses[-1] < 0.7 * losses[0]
+    assert told == [(i, 12) for i in range(1, 13)]
+    assert [e["step"] for e in history.steps] == list(range(1, 13))
+    for entry in history.steps:
+        assert set(entry) == {"step", "loss", "terms", "seconds"} and set(entry["terms"]) == {"ce", "dmk"}
+        assert sum(entry["terms"].values()) == pytest.approx(entry["loss"])
+    assert 0 < sum(e["seconds"] for e in history.steps) <= history.seconds
+    assert 0.05 < history.peak_memory_gib < 64
+    assert not tiny.model.training
+
+
+def test_nothing_is_printed(tiny: VisionLanguageModel, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    forget(tiny, tmp_path)
+    assert capfd.readouterr().out == ""
+
+
+# ---- going on
+
+
+class Stop:
+    """Ctrl-C after so many steps."""
+
+    def __init__(self, after: int):
+        self.after = after
+
+    def __call__(self, done: int, total: int) -> None:
+        if done == self.after:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(("preset", "after"), [("default", 5), ("default", 1), ("authors-script", 4)])
+def test_an_interrupted_training_ends_as_an_uninterrupted_one(
+    tiny_folder: Path, tmp_path: Path, preset: str, after: int
+) -> None:
+    changes: dict[str, Any] = {"steps": 7, "texts_per_step": 1, "protected_per_step": 1}
+    whole = load(str(tiny_folder), dtype=torch.float32)
+    wanted = forget(whole, tmp_path / "whole", preset, **changes)
+    cut = load(str(tiny_folder), dtype=torch.float32)
+    with pytest.raises(KeyboardInterrupt):
+        forget(cut, tmp_path / "cut", preset, progress=Stop(after), save_steps=2, **changes)
+    assert not cut.model.training
+    told: list[int] = []
+    again = load(str(tiny_folder), dtype=torch.float32)
+    found = forget(again, tmp_path / "cut", preset, progress=lambda n, _: told.append(n), save_steps=2, **changes)
+    # The checkpoint of a step is written after the progress of it is told.
+    assert told[0] == (after - 1) // 2 * 2 + 1
+    assert changed(weights(whole), weights(again)) == set()
+    assert [(e["step"], e["loss"], e["terms"]) for e in found.steps] == [
+        (e["step"], e["loss"], e["terms"]) for e in wanted.steps
+    ]
+
+
+def test_half_a_checkpoint_is_not_gone_on_from(tiny_folder: Path, tmp_path: Path) -> None:
+    changes: dict[str, Any] = {"steps": 6}
+    whole = load(str(tiny_folder), dtype=torch.float32)
+    wanted = forget(whole, tmp_path / "whole", **changes)
+    vlm = load(str(tiny_folder), dtype=torch.float32)
+    with pytest.raises(KeyboardInterrupt):
+        forget(vlm, tmp_path / "cut", progress=Stop(3), save_steps=2, **changes)
+    (tmp_path / "cut" / "checkpoint-4").mkdir()
+    (tmp_path / "cut" / "checkpoint-4" / "adapter_model.safetensors").write_bytes(b"half")
+    (tmp_path / "cut" / "checkpoint-4" / "trainer_state.json").write_text('{"global_st')
+    again = load(str(tiny_folder), dtype=torch.float32)
+    found = forget(again, tmp_path / "cut", **changes)
+    assert changed(weights(whole), weights(again)) == set() and len(found.steps) == len(wanted.steps)
+    assert not (tmp_path / "cut" / "checkpoint-4").exists()
+
+
+def test_a_checkpoint_that_does_not_fit_the_disk(tiny_folder: Path, tmp_path: Path) -> None:
+    """torch's writer meets a real limit; its RuntimeError is told as what it is, and the rest goes on later."""
+    vlm = load(str(tiny_folder), dtype=torch.float32)
+    forget(vlm, tmp_path / "whole", steps=4)
+    save_adapter(vlm, tmp_path / "adapter")
+    room = int((tmp_path / "adapter" / "adapter_model.safetensors").stat().st_size * 1.4)  # not for Adam's two moments
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    cut = load(str(tiny_folder), dtype=torch.float32)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, limits[1]))
+    try:
+        with pytest.raises(OSError) as caught:
+            forget(cut, tmp_path / "cut", steps=4, save_steps=2)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert caught.value.errno == errno.ENOSPC
+    again = load(str(tiny_folder), dtype=torch.float32)
+    forget(again, tmp_path / "cut", steps=4, save_steps=2)
+    assert changed(weights(vlm), weights(again)) == set()
+
+
+# ---- stopping
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, EXPLODED])
+def test_a_loss_that_explodes_stops_at_its_step(
+    tiny: VisionLanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: float
+) -> None:
+    done: list[int] = []
+    honest = SIU.loss
+
+    def loss(self: SIU, *args: Any) -> dict[str, torch.Tensor]:
+        found = honest(self, *args)
+        return {n: v * 0 + value for n, v in found.items()} if len(done) == 2 else found
+
+    monkeypatch.setattr(SIU, "loss", loss)
+    with pytest.raises(TrainingError, match=r"at step 3: the loss is .*smaller learning_rate") as caught:
+        forget(tiny, tmp_path, steps=5, progress=lambda n, _: done.append(n))
+    assert done == [1, 2] and caught.value.exit_code == 5
+    assert all(torch.isfinite(p).all() for p in tiny.model.parameters())
+    assert not tiny.model.training
+
+
+def test_a_learning_rate_out_of_all_bounds_is_caught(tiny: VisionLanguageModel, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="training stopped at step"):
+        forget(tiny, tmp_path, steps=40, learning_rate=1.0, rank=64, lora_alpha=65536)
+
+
+def test_no_samples_is_an_error(tiny: VisionLanguageModel, tmp_path: Path) -> None:
+    method = make_method("siu")
+    method.attach(tiny, 0)
+    with pytest.raises(UnseeError, match="nothing to train on"):
+        train(tiny, method, [], 0, tmp_path)
+
+
+# ---- the plan
+
+
+@st.composite
+def sample_lists(draws: st.DrawFn) -> list[Sample]:
+    pictures = [draw("circle", i) for i in range(3)]
+    samples = []
+    for i, where in enumerate(draws(st.lists(st.integers(0, 4), min_size=1, max_size=24))):
+        if where == 0:
+            samples.append(Sample(f"q{i}", "a", pictures[0], None, "forget", "T1"))
+        else:
+            samples.append(Sample(f"q{i}", "a", pictures[where - 2] if where > 1 else None, None, "retain", "T4"))
+    return samples
+
+
+@settings(max_examples=80, deadline=None)
+@given(sample_lists(), st.integers(1, 12), st.integers(1, 30), st.integers(0, 99))
+def test_dealt_out_samples_come_round_evenly(samples: list[Sample], steps: int, size: int, seed: int) -> None:
+    found = plan(samples, TrainingSettings(steps=steps, samples_per_step=size), seed)
+    assert found == plan(samples, TrainingSettings(steps=steps, samples_per_step=size), seed)
+    assert [len(s) for s in found] == [min(size, len(samples))] * steps
+    assert all(len(set(s)) == len(s) for s in found)
+    counts = Counter(i for s in found for i in s)
+    assert max(counts.values()) - min(counts.get(i, 0) for i in range(len(samples))) <= 1
+
+
+@settings(max_examples=80, deadline=None)
+@given(sample_lists(), st.integers(1, 12), st.integers(0, 4), st.integers(0, 9), st.integers(0, 99))
+def test_every_step_sees_all_that_forget_and_the_rest_in_turn(
+    samples: list[Sample], steps: int, pictures: int, texts: int, seed: int
+) -> None:
+    asked = TrainingSettings(steps=steps, protected_per_step=pictures, texts_per_step=texts)
+    found = plan(samples, asked, seed)
+    assert len(found) == steps and found == plan(samples, asked, seed)
+    forget_ = {i for i, s in enumerate(samples) if s.role == "forget"}
+    texts_ = {i for i, s in enumerate(samples) if s.picture is None}
+    shown = {s.picture.sha256 for s in samples if s.role == "retain" and s.picture is not None}
+    for step in found:
+        assert len(set(step)) == len(step) and forget_ <= set(step)
+        assert len(texts_ & set(step)) == min(texts, len(texts_))
+        here = [i for i in step if i not in forget_ and i not in texts_]
+        seen = {p.sha256 for i in here if (p := samples[i].picture) is not None}
+        assert len(seen) == min(pictures, len(shown))
+        # A picture comes with all its questions.
+        assert len(here) == sum(
+            s.role == "retain" and s.picture is not None and s.picture.sha256 in seen for s in samples
+        )
+    counts = Counter(i for s in found for i in s if i in texts_)
+    if texts and texts_:
+        assert max(counts.values()) - min(counts.get(i, 0) for i in texts_) <= 1
+
+
+def test_another_seed_is_another_plan() -> None:
+    many = [Sample(f"q{i}", "a") for i in range(30)]
+    settings_ = TrainingSettings(steps=3, samples_per_step=4)
+    assert plan(many, settings_, 0) != plan(many, settings_, 1)
+
+
+def test_equal_samples_are_told_apart(tiny: VisionLanguageModel) -> None:
+    """Two samples of the same content are two samples, in every micro-batch."""
+    twice = [Sample("Is it?", "No.", CIRCLE), Sample("Is it?", "No.", CIRCLE), Sample("Is it?", "No.", CIRCLE)]
+    encoded = Encoded(tiny, twice, with_reference=True)
+    orders = [i for _, order in encoded.micro_batches([2, 0, 1]) for i in order]
+    assert sorted(orders) == [0, 1, 2]
+
+
+# ---- adapters on disk
+
+
+def test_a_saved_adapter_loads_again(tiny_folder: Path, tiny: VisionLanguageModel, tmp_path: Path) -> None:
+    forget(tiny, tmp_path / "scratch", "authors-script", projector_learning_rate=1e-2)
+    save_adapter(tiny, tmp_path / "adapter")
+    names = {p.name for p in (tmp_path / "adapter").iterdir()}
+    assert {"adapter_config.json", "adapter_model.safetensors"} <= names <= {
+        "adapter_config.json", "adapter_model.safetensors", "README.md"}  # fmt: skip
+    assert {p.name for p in tmp_path.iterdir()} == {"scratch", "adapter"}
+    again = load(str(tiny_folder), dtype=torch.float32)
+    load_adapter(again, tmp_path / "adapter")
+    assert changed(weights(tiny), weights(again)) == set()
+    assert json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())["peft_type"] == "LORA"
+
+
+def test_merging_gives_the_same_answers_without_an_adapter(tiny: VisionLanguageModel, tmp_path: Path) -> None:
+    forget(tiny, tmp_path, "authors-script", projector_learning_rate=1e-2)
+    pack = EncodedPack(CIRCLE, (tiny.prompter.suffix("What is it?", "This is a circle."),))
+    wanted = tiny.logits(collate([pack], tiny.prompter)).detach()
+    with tiny.original():
+        assert not close(tiny.logits(collate([pack], tiny.prompter)), wanted)
+    whole = merged(tiny)
+    assert not whole.adapted and not any("lora" in n or "modules_to_save" in n for n in weights(whole))
+    assert close(whole.logits(collate([pack], whole.prompter)), wanted)
+
+
+def test_adapters_that_are_none(tiny: VisionLanguageModel, tmp_path: Path) -> None:
+    with pytest.raises(UnseeError, match="no adapter in"):
+        load_adapter(tiny, tmp_path)
+    add_lora(tiny, rank=2, alpha=4, seed=0)
+    save_adapter(tiny, tmp_path / "adapter")
+    with pytest.raises(UnseeError, match="carries an adapter already"):
+        load_adapter(tiny, tmp_path / "adapter")
+    with pytest.raises(UnseeError, match="carries an adapter already"):
+        add_lora(tiny, rank=2, alpha=4, seed=0)
+    remove_lora(tiny)
+    torn = (tmp_path / "adapter" / "adapter_model.safetensors").read_bytes()[:-200]
+    (tmp_path / "adapter" / "adapter_model.safetensors").write_bytes(torn)
+    with pytest.raises(UnseeError, match="cannot load the adapter"):
+        load_adapter(tiny, tmp_path / "adapter")
