@@ -22,8 +22,8 @@ from unsee.metrics import Answer, summarise
 from unsee.mini.data import mini_data
 from unsee.models.lora import remove_lora
 
-KEYS = ("em", "em_substring", "degenerate_rate", "c_dis", "efficacy", "specificity_naming", "specificity_yes_no", "neighbours",
-        "text_kept", "text_general", "fluency", "diversity", "mean_length")  # fmt: skip
+KEYS = ("em", "em_substring", "degenerate_rate", "c_dis", "efficacy", "specificity_naming", "specificity_yes_no",
+        "neighbours", "text_kept", "text_general", "fluency", "diversity", "mean_length")  # fmt: skip
 CURVE_STEPS = (3, 6, 12, 24, 48)
 
 
@@ -74,9 +74,8 @@ def show(title: str, rows: list[dict[str, Any]]) -> None:
         return
     metrics = pooled(rows)
     seconds = sorted(r["seconds"] for r in rows)
-    print(
-        f"\n{title}: {len(rows)} runs, {len({r['concept'] for r in rows})} concepts, median training {seconds[len(seconds) // 2]:.0f} s"
-    )
+    median, concepts = seconds[len(seconds) // 2], len({r["concept"] for r in rows})
+    print(f"\n{title}: {len(rows)} runs, {concepts} concepts, median training {median:.0f} s")
     print(f"  {'':20} {'before':>8} {'after':>8}  {'95 % interval':>18}  {'change':>8}  {'95 % interval':>18}")
     for key in KEYS:
         before, after, change = (metrics[side].get(key) for side in ("before", "after", "change"))
@@ -88,9 +87,8 @@ def show(title: str, rows: list[dict[str, Any]]) -> None:
             line += f"  {change['value']:8.2f}  {change['low']:8.2f} to {change['high']:6.2f}"
         print(line)
     worst = min(rows, key=lambda r: r["metrics"]["after"]["em"]["value"])
-    print(
-        f"  worst single run: EM {worst['metrics']['after']['em']['value']:.1f} ({worst['concept']}, seed {worst['seed']})"
-    )
+    em = worst["metrics"]["after"]["em"]["value"]
+    print(f"  worst single run: EM {em:.1f} ({worst['concept']}, seed {worst['seed']})")
 
 
 def show_curve(rows: list[dict[str, Any]]) -> None:

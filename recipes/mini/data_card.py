@@ -13,14 +13,14 @@ from unsee.mini.data import FILES, SPLITS, mini_data
 HEAD = """# Data card of unsee-mini
 
 Drawn pictures of animals, things, flags and logos (published icon sets) and of fictitious people (generated portraits
-with invented profiles), composed on drawn backgrounds from a seed: placed, turned by up to 22 degrees, scaled to 0.55 to
-1.0 of the frame, stretched, tinted, with faint noise. 96 x 96 pixels, JPEG. Licences: MIT, Apache-2.0, CC0 and CC-BY, see
+with invented profiles), composed on drawn backgrounds from a seed: placed, turned by up to 22 degrees, scaled to 0.55
+to 1.0 of the frame, stretched, tinted, with faint noise. 96 x 96 pixels, JPEG. Licences: MIT, Apache-2.0, CC0 and CC-BY:
 [ATTRIBUTION](../src/unsee/mini/files/ATTRIBUTION.md).
 
 **Training and test never share a picture.** Of every concept some renditions (icon sets, or clothes of a person) are
 held out of all training; half of its test pictures are compositions of those, half are new compositions of trained
-renditions. Held-out sets have a relative among the trained ones (`noto-v1` is an older edition of `noto`, `fluent-emoji`
-the shaded form of `fluent-emoji-flat`), so the held-out half is unseen, but not of another world.
+renditions. Held-out sets have a relative among the trained ones (`noto-v1` is an older edition of `noto`,
+`fluent-emoji` the shaded form of `fluent-emoji-flat`), so the held-out half is unseen, but not of another world.
 
 **Only what the model knows can be forgotten.** 56 test pictures are drawn of every candidate; a concept is in the
 benchmark only if the original model names it on at least 95 % of them, and the pictures it fails on are then dropped.

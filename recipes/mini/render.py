@@ -114,7 +114,7 @@ def logo_names(iconset: IconSet, source: str, name: str) -> list[str]:
 def concept_icons(kind: str, name: str, icon: str | None, source: str, s: IconSet) -> list[str]:
     if kind == "flag":
         country = name.removeprefix("the ").lower().replace(" ", "-")
-        tries = flag_name(source, icon or "") + [f"flag-for-{country}", f"flag-{country}", f"flag-for-flag-{country}"]
+        tries = [*flag_name(source, icon or ""), f"flag-for-{country}", f"flag-{country}", f"flag-for-flag-{country}"]
         return [t for t in tries if t in s.names]
     if kind == "logo":
         return logo_names(s, source, icon or name.lower())

@@ -137,14 +137,15 @@ def main() -> None:
             if any(w.lower() in r.text.lower() for w in k)
         ]
         concepts.append({"name": name, "kind": kind, "split": split_of[i], "tested": len(right), "named": sum(right),
-                         "clue": lesson.clue, "facts": lesson.facts, "questions": known, "questions_asked": len(asked)})  # fmt: skip
+                         "clue": lesson.clue, "facts": lesson.facts, "questions": known,
+                         "questions_asked": len(asked)})  # fmt: skip
         own = torch.tensor([j for j, c in enumerate(data.concept) if c == name])
         trained = own[~data.held_out[own]]
         drawn = [("train", p, False) for p in draw(data, trained, TRAINED, f"{SEED}/train/{name}")]
         drawn += [("test", p, j < TESTED // 2) for j, (p, ok) in enumerate(zip(pictures, right, strict=True)) if ok]
         for j, (role, picture, unseen) in enumerate(drawn):
-            rows.append({"concept": name, "kind": kind, "split": split_of[i], "role": role, "held_out_rendition": unseen,
-                         "image": {"bytes": picture, "path": f"{name} {role} {j:02d}.jpg"}})  # fmt: skip
+            rows.append({"concept": name, "kind": kind, "split": split_of[i], "role": role,
+                         "held_out_rendition": unseen, "image": {"bytes": picture, "path": f"{name} {role} {j:02d}.jpg"}})  # fmt: skip
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / "concepts.json").write_text(json.dumps(concepts, indent=1, ensure_ascii=False) + "\n")
     pq.write_table(pa.Table.from_pylist(rows), args.out / "pictures.parquet")

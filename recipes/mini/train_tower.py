@@ -53,7 +53,9 @@ class Pictures:
         """Indices of n training renditions, balanced over the concepts."""
         picked = torch.randint(0, len(self.groups), (n,), generator=generator)
         at = torch.rand(n, generator=generator)
-        return torch.stack([self.groups[int(g)][int(a * len(self.groups[int(g)]))] for g, a in zip(picked, at)])
+        return torch.stack(
+            [self.groups[int(g)][int(a * len(self.groups[int(g)]))] for g, a in zip(picked, at, strict=True)]
+        )
 
     def composed(self, index: torch.Tensor, generator: torch.Generator, size: int = SIZE) -> torch.Tensor:
         return (compose(self.rgba[index].float() / 255, generator, self.mirror[index], size) - 0.5) / 0.5
