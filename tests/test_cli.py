@@ -9,7 +9,7 @@ import re
 import resource
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -67,11 +67,11 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def as_a_process(*arguments: object, **more: Any) -> Ended:
+def as_a_process(*arguments: object) -> Ended:
     """The command, in a process of its own, as a user calls it."""
     environment = os.environ | {"PYTHONPATH": str(Path(cli.__file__).parents[1])}
     command = [sys.executable, "-m", "unsee.cli", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, **more)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     return Ended(done.returncode, done.stdout, done.stderr)
 
 
@@ -353,17 +353,26 @@ def test_a_full_or_forbidden_disk_is_one_line(capsys: pytest.CaptureFixture[str]
         assert capsys.readouterr().err.startswith(f"error: {os.strerror(number)} (/some/where)")
 
 
-def _small_files() -> None:
-    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
+@pytest.fixture
+def small_disk() -> Iterator[None]:
+    """No file can grow beyond 150 kB: every library in the chain meets the limit for real."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (150_000, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_a_disk_that_fills_up_in_the_middle(unsee: Call, knowing_folder: Path, files: Path, tmp_path: Path) -> None:
-    """Every library in the chain meets the limit for real: the adapter and the checkpoint are larger."""
+@pytest.mark.usefixtures("small_disk")
+def test_a_disk_that_fills_up_in_the_middle(
+    unsee: Call, knowing_folder: Path, files: Path, finished: Path, tmp_path: Path
+) -> None:
     said = arguments(knowing_folder, files, tmp_path / "run", set=["steps=12", "rank=48"])
-    one_line(as_a_process(*said, preexec_fn=_small_files), 2, "error: File too large")
+    one_line(unsee(*said), 2, "error: File too large")
     assert [p.name for p in tmp_path.iterdir()] == ["run.partial"]
-    again = unsee(*said)
-    assert again.code == 0, again.err
+    one_line(unsee("export", finished, "--merged", tmp_path / "whole"), 2, "error: File too large")
+    assert [p.name for p in tmp_path.iterdir()] == ["run.partial"]
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.getrlimit(resource.RLIMIT_FSIZE)[1],) * 2)
+    assert unsee(*said).code == 0
     assert [p.name for p in tmp_path.iterdir()] == ["run"]
 
 

@@ -14,7 +14,7 @@ HEAD = """# Data card of unsee-mini
 
 Drawn pictures of animals, things, flags and logos (published icon sets) and of fictitious people (generated portraits
 with invented profiles), composed on drawn backgrounds from a seed: placed, turned by up to 22 degrees, scaled to 0.55
-to 1.0 of the frame, stretched, tinted, with faint noise. 96 x 96 pixels, JPEG. Licences: MIT, Apache-2.0, CC0 and CC-BY:
+to 1.0 of the frame, stretched, tinted, with faint noise. 96 x 96 pixels, JPEG. Licences: MIT, Apache-2.0, CC0, CC-BY:
 [ATTRIBUTION](../src/unsee/mini/files/ATTRIBUTION.md).
 
 **Training and test never share a picture.** Of every concept some renditions (icon sets, or clothes of a person) are

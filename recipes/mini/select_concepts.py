@@ -45,7 +45,7 @@ def draw(data: Pictures, rows: torch.Tensor, count: int, seed: str) -> list[byte
     for p in pixels:
         buffer = io.BytesIO()
         image = Image.fromarray((p.permute(1, 2, 0) * 255).round().byte().numpy())
-        image.save(buffer, "JPEG", quality=90, subsampling=0)
+        image.save(buffer, "JPEG", quality=85, subsampling=0)
         out.append(buffer.getvalue())
     return out
 
@@ -145,7 +145,8 @@ def main() -> None:
         drawn += [("test", p, j < TESTED // 2) for j, (p, ok) in enumerate(zip(pictures, right, strict=True)) if ok]
         for j, (role, picture, unseen) in enumerate(drawn):
             rows.append({"concept": name, "kind": kind, "split": split_of[i], "role": role,
-                         "held_out_rendition": unseen, "image": {"bytes": picture, "path": f"{name} {role} {j:02d}.jpg"}})  # fmt: skip
+                         "held_out_rendition": unseen,
+                         "image": {"bytes": picture, "path": f"{name} {role} {j:02d}.jpg"}})  # fmt: skip
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / "concepts.json").write_text(json.dumps(concepts, indent=1, ensure_ascii=False) + "\n")
     pq.write_table(pa.Table.from_pylist(rows), args.out / "pictures.parquet")
