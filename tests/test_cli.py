@@ -532,3 +532,20 @@ def test_the_version(unsee: Call) -> None:
     from unsee import __version__
 
     assert unsee("--version") == Ended(0, __version__ + "\n", "")
+
+
+def test_nothing_heavy_is_imported_before_it_is_needed() -> None:
+    """`unsee --help` need not wait for torch."""
+    code = "import sys, unsee.cli; print(*{'torch', 'transformers', 'peft', 'pyarrow'} & set(sys.modules))"
+    environment = os.environ | {"PYTHONPATH": str(Path(cli.__file__).parents[1])}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment)
+    assert (done.stdout, done.stderr) == ("\n", "")
+
+
+def test_every_name_of_the_python_api_is_there() -> None:
+    import unsee
+
+    for name in unsee.__all__:
+        assert getattr(unsee, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'forgive'"):
+        _ = unsee.forgive

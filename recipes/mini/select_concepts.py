@@ -3,7 +3,8 @@
     python recipes/mini/select_concepts.py --data OUT --model MODEL_FOLDER --out src/unsee/mini/files
 
 A concept is kept only if the model names it on at least 95 % of all its test pictures; the pictures it
-fails on are then dropped, and text questions it fails on likewise. The counts go into concepts.json.
+fails on are then dropped, and text questions it fails on likewise. The counts go into concepts.json. Pictures
+are asked in rounds, and a concept that can no longer reach 95 %, or fails twice in its first four, is asked no further.
 """
 
 from __future__ import annotations
@@ -29,8 +30,13 @@ from unsee.mini.compose import compose
 from unsee.models import Question, VisionLanguageModel, answer, load
 
 TESTED, TRAINED, THRESHOLD, SEED = 56, 12, 0.95, 20261121
-PER_KIND = {"test": 4, "dev": 2, "protected": 5}
-"""Concepts of each kind by split; the rest are `utility`."""
+
+
+def quotas(count: int) -> dict[str, int]:
+    """How many concepts of a kind go into each split; the rest are `utility`."""
+    test, dev = (4, 2) if count >= 14 else (3, 2) if count >= 10 else (3, 1)
+    return {"test": test, "dev": dev, "protected": min(5, max(1, (count - test - dev) // 2))}
+
 
 AMBIGUOUS = {"Go", "Apple", "hot dog"}
 """Names that are whole words of other concepts' answers: a mention of them would prove nothing."""
@@ -64,8 +70,8 @@ class Candidate:
 
 def ask(vlm: VisionLanguageModel, candidates: list[Candidate], pictures: range) -> None:
     """Ask each candidate's name on some of its pictures, many at a time."""
-    for at in range(0, len(candidates), 8):
-        some = candidates[at : at + 8]
+    for at in range(0, len(candidates), 24):
+        some = candidates[at : at + 24]
         questions = []
         for c in some:
             asked = lessons.bench_wording.naming_questions(c.lesson.concept.kind)
@@ -76,8 +82,10 @@ def ask(vlm: VisionLanguageModel, candidates: list[Candidate], pictures: range) 
         vlm.forget_features()
         for c in some:
             c.right |= {i: c.lesson.concept.mentioned_in(next(replies).text) for i in pictures}
-            shown = f"{sum(c.right.values())}/{len(c.right)}"
-            print(f"{c.lesson.concept.kind:7} {c.lesson.concept.name:28} {shown}", flush=True)
+            print(
+                f"{c.lesson.concept.kind:7} {c.lesson.concept.name:28} {sum(c.right.values())}/{len(c.right)}",
+                flush=True,
+            )
 
 
 def keywords(lesson: lessons.Lesson, fact: str) -> list[str]:
@@ -104,9 +112,10 @@ def main() -> None:
         pictures = draw(data, held, half, f"{SEED}/held/{name}") + draw(data, trained, half, f"{SEED}/test/{name}")
         candidates.append(Candidate(lesson, pictures, {}))
     most = int((1 - THRESHOLD) * TESTED)  # more fails than this, and the rest cannot save it
-    for start in range(4):  # a quarter of the pictures at a time, of both halves
-        ask(vlm, candidates, range(start, TESTED, 4))
-        candidates = [c for c in candidates if c.fails() <= most]
+    looks = [range(start, TESTED, 14) for start in range(14)]
+    for number, look in enumerate(looks):  # four pictures at a time, of both halves; two fails among the first end it
+        ask(vlm, candidates, look)
+        candidates = [c for c in candidates if c.fails() <= (1 if number == 0 else most)]
         print(f"{len(candidates)} concepts left", flush=True)
     kept = [(c.lesson, c.pictures, [c.right[i] for i in range(TESTED)]) for c in candidates]
     by_kind: dict[str, list[int]] = defaultdict(list)
@@ -117,7 +126,7 @@ def main() -> None:
     for members in by_kind.values():
         rng.shuffle(members)
         at = 0
-        for split, count in PER_KIND.items():
+        for split, count in quotas(len(members)).items():
             for i in members[at : at + count]:
                 split_of[i] = split
             at += count
@@ -150,7 +159,7 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / "concepts.json").write_text(json.dumps(concepts, indent=1, ensure_ascii=False) + "\n")
     pq.write_table(pa.Table.from_pylist(rows), args.out / "pictures.parquet")
-    counts = {s: sum(v == s for v in split_of.values()) for s in (*PER_KIND, "utility")}
+    counts = {s: sum(v == s for v in split_of.values()) for s in ("test", "dev", "protected", "utility")}
     print(
         f"{len(kept)} concepts kept: { {k: len(v) for k, v in by_kind.items()} }, splits {counts}, {len(rows)} pictures"
     )

@@ -53,8 +53,8 @@ _WHERE = {
 }
 __all__ = [
     "Concept",
-    "Fact",
     "FacetSettings",
+    "Fact",
     "Picture",
     "Question",
     "Request",
