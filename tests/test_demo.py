@@ -51,7 +51,7 @@ def test_the_demo_forgets_and_keeps(demo: tuple[Path, dict[str, Any]]) -> None:
 def test_the_report_is_there_and_stands_alone(demo: tuple[Path, dict[str, Any]]) -> None:
     page = (demo[0] / "report.html").read_text()
     assert NAME in page and "data:image/" in page
-    assert "src=\"http" not in page and "href=\"http" not in page.replace('href="https://arxiv', "")
+    assert 'src="http' not in page and 'href="http' not in page.replace('href="https://arxiv', "")
     assert not (demo[0].parent / "demo.partial").exists()
 
 

@@ -33,7 +33,7 @@ IMAGE_TOKEN = "<image>"
 _SPARE_TOKEN = "<reponame>"
 """A token of SmolLM2's vocabulary that chat never uses; renamed, so that the vocabulary keeps its size."""
 
-VISION = {
+VISION: dict[str, Any] = {
     "hidden_size": 256,
     "intermediate_size": 1024,
     "num_hidden_layers": 6,
@@ -88,7 +88,8 @@ def _building(folder: Path) -> Iterator[Path]:
         folder.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=folder.name + ".partial-", dir=folder.parent))
     except OSError as error:
-        raise UnseeError(f"cannot write to the cache folder {folder.parent}: {error.strerror}; set UNSEE_HOME") from None
+        where = f"cannot write to the cache folder {folder.parent}"
+        raise UnseeError(f"{where}: {error.strerror}; set UNSEE_HOME to another") from None
     try:
         yield partial
         if not folder.exists():  # another process may have been quicker; its result is the same
@@ -170,12 +171,12 @@ def build(language_model: Any, tokenizer: Any) -> tuple[Any, Any]:
     text = language_model.config.to_dict()
     text.pop("quantization_config", None)
     vision = CLIPVisionConfig(**VISION)
-    tokens = (vision.image_size // vision.patch_size) ** 2
+    side, patch = VISION["image_size"], VISION["patch_size"]
     config = LlavaConfig(
         vision_config=vision.to_dict(),
         text_config=text,
         image_token_index=tokenizer.convert_tokens_to_ids(IMAGE_TOKEN),
-        image_seq_length=tokens,
+        image_seq_length=(side // patch) ** 2,
         vision_feature_layer=-1,
         vision_feature_select_strategy="default",
         tie_word_embeddings=True,
@@ -186,13 +187,13 @@ def build(language_model: Any, tokenizer: Any) -> tuple[Any, Any]:
     model.generation_config = language_model.generation_config
     processor = LlavaProcessor(
         image_processor=CLIPImageProcessorPil(
-            size={"shortest_edge": vision.image_size},
-            crop_size={"height": vision.image_size, "width": vision.image_size},
+            size={"shortest_edge": side},
+            crop_size={"height": side, "width": side},
             image_mean=[0.5] * 3,
             image_std=[0.5] * 3,
         ),
         tokenizer=tokenizer,
-        patch_size=vision.patch_size,
+        patch_size=patch,
         vision_feature_select_strategy="default",
         image_token=IMAGE_TOKEN,
         num_additional_image_tokens=1,

@@ -49,10 +49,7 @@ def compose(
     shift_x = _uniform(n, -1, 1, generator) * room
     shift_y = _uniform(n, -1, 1, generator) * room
     flip = torch.where(torch.rand(n, generator=generator) < 0.5, -1.0, 1.0)
-    if mirror is not None:
-        flip = torch.where(mirror, flip, 1.0)
-    else:
-        flip = torch.ones(n)
+    flip = torch.ones(n) if mirror is None else torch.where(mirror, flip, 1.0)
     # affine_grid maps output to input coordinates: the inverse of place, turn, scale.
     cos, sin = torch.cos(angle), torch.sin(angle)
     rows_x = torch.stack([cos / (scale * stretch), sin / (scale * stretch)], 1)
