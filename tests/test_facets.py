@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from unsee.data import KINDS, Concept, Fact, Request, Sample
 from unsee.data.wording import knowing_questions, naming_questions
 from unsee.errors import UnknownConceptError, UnseeError
 from unsee.facets import Facets, FacetSettings, build, invent, renamed, vocabulary_words
-from unsee.models import Question, VisionLanguageModel, answer
+from unsee.models import Question, Reply, VisionLanguageModel, answer
 
 
 @pytest.fixture
@@ -92,6 +93,37 @@ def test_protected_pictures_that_show_the_concept_are_left_out(knowing: VisionLa
     built = build(knowing, request, FacetSettings())
     assert built.left_out == [p.name for p in bad]
     assert {s.picture for s in of(built, "protected")} == {draw("square", 1), draw("cross", 1)}
+
+
+def test_each_sign_that_the_concept_is_shown_is_enough(
+    knowing: VisionLanguageModel, circle: Request, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Named by an alias though denied; the very picture of the request; said yes to though not named."""
+    either = replace(circle, concept=Concept("square", "thing", ("circle",)), pictures=(draw("square", 0),))
+    request = replace(either, protected=(draw("circle", 5), draw("cross", 1)))
+    assert build(knowing, request, FacetSettings()).left_out == ["circle-5.png"]
+    unknown = replace(circle, concept=Concept("stripe", "thing"), protected=(circle.pictures[0], draw("cross", 1)))
+    assert build(knowing, unknown, FacetSettings(), force=True).left_out == ["circle-0.png"]
+
+    def agreeing(vlm: VisionLanguageModel, questions: Sequence[Question], limit: int) -> list[Reply]:
+        asked = zip(questions, answer(vlm, questions, limit), strict=True)
+        yes = Reply("Yes, it is.", 3, True)
+        return [yes if "circle" in q.text and q.picture == draw("cross", 1) else r for q, r in asked]
+
+    monkeypatch.setattr(facets, "answer", agreeing)
+    request = replace(circle, protected=(draw("cross", 1), draw("cross", 0)))
+    assert build(knowing, request, FacetSettings()).left_out == ["cross-1.png"]
+
+
+def test_protected_pictures_hold_yes_and_no_to_other_names(built: Facets) -> None:
+    """Were only the concept ever denied, the model would learn to say yes to every other name."""
+    asked = [s for s in of(built, "protected") if s.question.endswith("?") and s.answer.startswith(("Yes", "No"))]
+    others = [s for s in asked if "circle" not in s.question]
+    assert {s.answer.split(",")[0] for s in others} == {"Yes", "No"}
+    for sample in others:
+        assert sample.picture is not None
+        shown = sample.picture.name.split("-")[0]
+        assert sample.answer.startswith("Yes") == (shown in sample.question)
 
 
 def test_the_new_name_is_new(built: Facets, knowing: VisionLanguageModel) -> None:

@@ -28,7 +28,7 @@ from train_tower import Classifier, Pictures, schedule
 from unsee.data.pictures import Picture
 from unsee.mini import assembly
 from unsee.models.answering import Question, answer
-from unsee.models.packing import EncodedPack, collate
+from unsee.models.packing import EncodedPack, PackBatch, collate
 from unsee.models.vlm import VisionLanguageModel
 
 PLACEHOLDER = Picture.from_image(Image.new("RGB", (8, 8)), "placeholder")
@@ -75,8 +75,8 @@ class Student:
             states = self.tower(pixel_values=pixels).last_hidden_state[:, 1:]
             return states, self.projector(states)
 
-    def answer_loss(self, packs: list[EncodedPack], projected: torch.Tensor | None) -> tuple[torch.Tensor, int]:
-        """Summed cross-entropy over answer tokens and their number; packs of one form (all with picture or none)."""
+    def scores(self, packs: list[EncodedPack], projected: torch.Tensor | None) -> tuple[torch.Tensor, PackBatch]:
+        """Logits at answer positions; packs of one form (all with a picture, projected in order, or none)."""
         batch = collate(packs, self.vlm.prompter)
         with torch.autocast("cpu", torch.bfloat16):
             embedded = self.vlm.base.get_input_embeddings()(batch.ids)
@@ -86,8 +86,12 @@ class Student:
             states = self.vlm.part(self.vlm.anatomy.language)(
                 inputs_embeds=embedded, attention_mask=batch.mask, position_ids=batch.positions, use_cache=False
             ).last_hidden_state.flatten(0, 1)[batch.predict]
-            scores = self.vlm.part(self.vlm.anatomy.head)(states).float()
-        return F.cross_entropy(scores, batch.labels, reduction="sum"), len(batch.labels)
+            return self.vlm.part(self.vlm.anatomy.head)(states).float(), batch
+
+    def answer_loss(self, packs: list[EncodedPack], projected: torch.Tensor | None) -> torch.Tensor:
+        """Mean cross-entropy over answer tokens."""
+        scores, batch = self.scores(packs, projected)
+        return F.cross_entropy(scores, batch.labels)
 
     def save(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -150,15 +154,8 @@ def naming_accuracy(
             c = lesson_of[data.concept[int(i)]].concept
             question = lessons.bench_wording.naming_questions(c.kind)[0]
             packs.append(EncodedPack(PLACEHOLDER, (student.vlm.prompter.suffix(question, lessons.shown_sentence(c)),)))
-        batch = collate(packs, student.vlm.prompter)
-        with torch.autocast("cpu", torch.bfloat16):
-            embedded = student.vlm.base.get_input_embeddings()(batch.ids)
-            where = batch.is_image[..., None].expand_as(embedded)
-            embedded = embedded.masked_scatter(where, projected.to(embedded.dtype).reshape(-1))
-            states = student.vlm.part(student.vlm.anatomy.language)(
-                inputs_embeds=embedded, attention_mask=batch.mask, position_ids=batch.positions, use_cache=False
-            ).last_hidden_state.flatten(0, 1)[batch.predict]
-            hit = student.vlm.part(student.vlm.anatomy.head)(states).argmax(-1) == batch.labels
+        scores, batch = student.scores(packs, projected)
+        hit = scores.argmax(-1) == batch.labels
         right += [bool(hit[batch.sample == s].all()) for s in range(len(packs))]
     return sum(right) / len(right)
 
@@ -225,16 +222,14 @@ def main() -> None:
         # One text question stands beside an unrelated picture: the answer must not depend on it.
         q, a = rng.choice(text)
         packs[0] = EncodedPack(PLACEHOLDER, (*packs[0].suffixes, prompter.suffix(q, a)))
-        seen_sum, seen_count = student.answer_loss(packs, projected)
+        seen_loss = student.answer_loss(packs, projected)
         helper = F.cross_entropy(student.head(states.float().mean(1)), data.label[index])
         half = (args.texts - 2) // 2
         told = rng.choices(text, k=half) + rng.choices(people, k=half) + rng.choices(general, k=2)
         told_pack = EncodedPack(None, tuple(prompter.suffix(q, a, picture=False) for q, a in told))
         optimiser.zero_grad()
-        seen_loss = seen_sum / seen_count
         (seen_loss + 0.2 * helper).backward()
-        told_sum, told_count = student.answer_loss([told_pack], None)
-        told_loss = told_sum / told_count
+        told_loss = student.answer_loss([told_pack], None)
         (0.5 * told_loss).backward()
         torch.nn.utils.clip_grad_norm_([p for g in optimiser.param_groups for p in g["params"]], 1.0)
         optimiser.step()
