@@ -29,7 +29,6 @@ from transformers import (
     LlavaProcessor,
     PreTrainedTokenizerFast,
 )
-from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from unsee.benchmarks import own
 from unsee.benchmarks import wording as benchmark_wording
@@ -38,7 +37,7 @@ from unsee.data.concept import pack_by_picture
 from unsee.data.wording import CONFIRMING, knowing_questions, naming_questions
 from unsee.facets import WELL_KNOWN
 from unsee.losses import answer_cross_entropy
-from unsee.mini.assembly import CHAT_TEMPLATE, IMAGE_TOKEN
+from unsee.mini.assembly import IMAGE_TOKEN, processor
 from unsee.models import VisionLanguageModel, load
 from unsee.models.packing import EncodedPack, collate
 
@@ -152,34 +151,19 @@ def tiny_model(seed: int = 0) -> tuple[LlavaForConditionalGeneration, LlavaProce
     model = LlavaForConditionalGeneration(config)
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id
-    processor = LlavaProcessor(
-        image_processor=CLIPImageProcessorPil(
-            size={"shortest_edge": 32},
-            crop_size={"height": 32, "width": 32},
-            image_mean=[0.5] * 3,
-            image_std=[0.5] * 3,
-        ),
-        tokenizer=tokenizer,
-        patch_size=8,
-        vision_feature_select_strategy="default",
-        image_token=IMAGE_TOKEN,
-        num_additional_image_tokens=1,
-        chat_template=CHAT_TEMPLATE,
-    )
-    return model, processor
+    return model, processor(tokenizer, 32, 8)
 
 
-def _save(model: Any, processor: Any, folder: Path) -> Path:
+def _save(model: Any, with_processor: Any, folder: Path) -> Path:
     model.save_pretrained(folder)
-    processor.save_pretrained(folder)
+    with_processor.save_pretrained(folder)
     return folder
 
 
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random tiny model as `save_pretrained` writes it."""
-    model, processor = tiny_model()
-    return _save(model, processor, tmp_path_factory.mktemp("tiny") / "tiny-llava")
+    return _save(*tiny_model(), tmp_path_factory.mktemp("tiny") / "tiny-llava")
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from unsee.benchmarks import wording as benchmark
 from unsee.data import Concept, Picture, Sample
 from unsee.data.wording import CONFIRMING, knowing_questions, naming_questions
 from unsee.methods.siu import SIU, SIUSettings, name_tokens
-from unsee.mini.assembly import CHAT_TEMPLATE, IMAGE_TOKEN
+from unsee.mini.assembly import IMAGE_TOKEN, processor
 from unsee.models import VisionLanguageModel
 from unsee.models.lora import add_lora
 from unsee.models.prompting import spans_of
@@ -176,9 +176,7 @@ def build(folder: Path, shape: str, tokens: int, language: str) -> None:
         LlamaConfig,
         LlavaConfig,
         LlavaForConditionalGeneration,
-        LlavaProcessor,
     )
-    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
     known = SHAPES[shape]
     side, patch = known["side"], known["patch"][tokens]
@@ -221,22 +219,8 @@ def build(folder: Path, shape: str, tokens: int, language: str) -> None:
     else:
         model.generation_config.eos_token_id = tokenizer.eos_token_id
         model.generation_config.pad_token_id = tokenizer.pad_token_id
-    processor = LlavaProcessor(
-        image_processor=CLIPImageProcessorPil(
-            size={"shortest_edge": side},
-            crop_size={"height": side, "width": side},
-            image_mean=[0.5] * 3,
-            image_std=[0.5] * 3,
-        ),
-        tokenizer=tokenizer,
-        patch_size=patch,
-        vision_feature_select_strategy="default",
-        image_token=IMAGE_TOKEN,
-        num_additional_image_tokens=1,
-        chat_template=CHAT_TEMPLATE,
-    )
     model.to(torch.bfloat16 if shape != "tiny" else torch.float32).save_pretrained(folder)
-    processor.save_pretrained(folder)
+    processor(tokenizer, side, patch).save_pretrained(folder)
 
 
 def small_tokenizer() -> Any:

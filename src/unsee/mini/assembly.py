@@ -165,8 +165,7 @@ def load_language_model(gguf: Path) -> tuple[Any, Any]:
 
 def build(language_model: Any, tokenizer: Any) -> tuple[Any, Any]:
     """A LLaVA model around the language model, its vision parts freshly initialised, and its processor."""
-    from transformers import CLIPVisionConfig, LlavaConfig, LlavaForConditionalGeneration, LlavaProcessor
-    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+    from transformers import CLIPVisionConfig, LlavaConfig, LlavaForConditionalGeneration
 
     text = language_model.config.to_dict()
     text.pop("quantization_config", None)
@@ -185,7 +184,15 @@ def build(language_model: Any, tokenizer: Any) -> tuple[Any, Any]:
     model.model.language_model.load_state_dict(language_model.model.state_dict())
     model.tie_weights()
     model.generation_config = language_model.generation_config
-    processor = LlavaProcessor(
+    return model, processor(tokenizer, side, patch)
+
+
+def processor(tokenizer: Any, side: int, patch: int) -> Any:
+    """The processor of a LLaVA in unsee-mini's shape: pictures of `side` pixels, one image token for each patch."""
+    from transformers import LlavaProcessor
+    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
+    return LlavaProcessor(
         image_processor=CLIPImageProcessorPil(
             size={"shortest_edge": side},
             crop_size={"height": side, "width": side},
@@ -199,7 +206,6 @@ def build(language_model: Any, tokenizer: Any) -> tuple[Any, Any]:
         num_additional_image_tokens=1,
         chat_template=CHAT_TEMPLATE,
     )
-    return model, processor
 
 
 def assemble(folder: Path, progress: Progress | None = None) -> None:
