@@ -16,7 +16,8 @@ from test_packing import close, loosen, plain_logits, plain_states
 from unsee.benchmarks.protocol import Originals, Protocol, asked_of_unseen
 from unsee.data import Concept, Request, Sample
 from unsee.errors import UnseeError
-from unsee.methods import REGISTRY, Method, describe, get_method, make_method
+from unsee.methods import REGISTRY, Method, base, describe, get_method, make_method
+from unsee.methods import gradients as library
 from unsee.methods.answers import REFUSALS
 from unsee.methods.base import LoraMethod
 from unsee.methods.encoded import Encoded
@@ -172,8 +173,8 @@ def packed_terms(
     terms: dict[str, torch.Tensor] = {}
     for part in parts:
         for batch, _ in encoded.micro_batches(part):
-            read = method.read(vlm, batch, encoded.layer)
-            for name, value in method.loss(read, batch, totals).items():
+            states = method.read(vlm, batch, encoded.layer)
+            for name, value in method.loss(method.output(vlm, states), batch, totals).items():
                 terms[name] = terms.get(name, torch.zeros(())) + value
     return terms
 
@@ -236,6 +237,41 @@ def test_packed_batched_and_accumulated_agree(tiny: VisionLanguageModel, name: s
     mixed = [every[::2], every[1::2]]
     for parts in (one_by_one, mixed):
         same(both(tiny, packed_terms(tiny, method, encoded, parts)), whole)
+
+
+@pytest.mark.parametrize("name", [n for n in LORA if n != "smfa"])
+def test_a_part_of_the_answers_at_a_time_gives_the_same_gradients(
+    tiny: VisionLanguageModel, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With parts of one sample, the smallest there are."""
+    monkeypatch.setattr(base, "PART", 1)
+    method, samples = prepared(tiny, name, **CHANGES.get(name, {}))
+    loosen(tiny)
+    encoded = Encoded(tiny, samples, method.reference, method.pairs)
+    every = range(len(samples))
+    counts = [(len(list(b.parts(7))), len(set(owners))) for b, owners in encoded.micro_batches(every)]
+    assert all(parts == asked for parts, asked in counts) and max(counts) > (1, 1)
+    whole = both(tiny, packed_terms(tiny, method, encoded, [every]))
+    tiny.model.zero_grad()
+    terms = library.gradients(method, encoded, every)
+    same((terms, {n: p.grad.clone() for n, p in tiny.model.named_parameters() if p.grad is not None}), whole)
+
+
+def test_parts_are_as_large_as_they_may_be(tiny: VisionLanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, samples = prepared(tiny, "dpo")
+    encoded = Encoded(tiny, samples, "labels", pairs=True)
+    for batch, _ in encoded.micro_batches(range(len(samples))):
+        assert batch.reference is not None
+        sizes = batch.sample.unique_consecutive(return_counts=True)[1].tolist()
+        for most in (1, max(sizes), sum(sizes) - 1, sum(sizes)):
+            monkeypatch.setattr(base, "PART", most * 100)
+            parts = list(batch.parts(100))
+            assert torch.equal(torch.cat([p.tensors.labels for _, p in parts]), batch.tensors.labels)
+            assert torch.equal(torch.cat([batch.reference[rows] for rows, _ in parts]), batch.reference)
+            for rows, part in parts:
+                assert len(part.sample) <= most or len(part.sample.unique()) == 1
+                assert torch.equal(part.sample, batch.sample[rows])
+            assert most < sum(sizes) or len(parts) == 1
 
 
 @pytest.mark.parametrize("name", LORA)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -13,13 +13,26 @@ from transformers import DynamicCache
 from speed_parts.world import World
 from unsee.data import Sample
 from unsee.losses import answer_cross_entropy, dual_masked_kl
+from unsee.methods.base import Batch, Reference, Totals
 from unsee.methods.encoded import Encoded
+from unsee.methods.gradients import gradients
+from unsee.methods.siu import SIU
 from unsee.models import Question, VisionLanguageModel, answer
 from unsee.models.packing import EncodedPack, collate
 
 Form = Literal["slices", "mask", "cache"]
 """How the prefix is shared: one sequence attended to in slices (the library's way), one sequence under one 4-D mask
 (the library's plain path), or suffixes as a batch on the prefix's differentiable KV cache (here only)."""
+
+
+class CrossEntropyAlone(SIU):
+    """SIU's loss without its DMK, so without a reference."""
+
+    reference: ClassVar[Reference] = "none"
+
+    def loss(self, logits: torch.Tensor, batch: Batch, totals: Totals) -> dict[str, torch.Tensor]:
+        ce = answer_cross_entropy(logits, batch.tensors.labels.to(logits.device), totals.tokens)
+        return {"ce": self.settings.alpha * ce}
 
 
 class Ours:
@@ -56,18 +69,8 @@ class Ours:
 
     def step(self, encoded: Encoded) -> float:
         """What every further step of a run costs."""
-        loss, everything = 0.0, range(len(encoded.samples))
-        totals = encoded.totals(everything)
-        for batch, _ in encoded.micro_batches(everything):
-            logits = self.world.vlm.logits(batch.tensors, batch.entering, encoded.layer)
-            if self.reference:
-                total = torch.stack(list(self.world.method.loss(logits, batch, totals).values())).sum()
-            else:
-                labels = batch.tensors.labels.to(logits.device)
-                total = self.world.method.settings.alpha * answer_cross_entropy(logits, labels, totals.tokens)
-            total.backward()
-            loss += total.item()
-        return loss
+        method = self.world.method if self.reference else CrossEntropyAlone(self.world.method.settings)
+        return sum(gradients(method, encoded, range(len(encoded.samples))).values())
 
     def _on_cache(self, samples: Sequence[Sample], totals: tuple[int, int]) -> float:
         vlm, method = self.world.vlm, self.world.method

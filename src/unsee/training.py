@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import functools
 import json
 import math
 import os
@@ -12,7 +11,7 @@ import resource
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from unsee.data import Request, Sample
 from unsee.errors import TrainingError, UnseeError
 from unsee.methods.base import Method
 from unsee.methods.encoded import Encoded
+from unsee.methods.gradients import gradients
 from unsee.methods.settings import TrainingSettings
 from unsee.models import VisionLanguageModel
 
@@ -161,11 +161,7 @@ class UnlearningTrainer(Trainer):
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
         begin = time.perf_counter()
         model.train()
-        terms: dict[str, float] = {}
-        for found in self._losses(inputs):
-            self._backward(found)
-            for name, value in found.items():
-                terms[name] = terms.get(name, 0.0) + value.item()
+        terms = gradients(self.method, self.encoded, inputs, self.state.global_step)
         loss = sum(terms.values())
         step = self.state.global_step + 1
         begun = next((e["loss"] for e in self.state.log_history if "terms" in e), loss)
@@ -177,28 +173,6 @@ class UnlearningTrainer(Trainer):
         entry: dict[str, Any] = {"step": step, "loss": loss, "terms": terms, "seconds": time.perf_counter() - begin}
         self.state.log_history.append(entry)
         return torch.tensor(loss)
-
-    def _losses(self, chosen: Sequence[int]) -> Iterator[dict[str, torch.Tensor]]:
-        """The terms of a step, forward by forward."""
-        vlm, totals = self.encoded.vlm, self.encoded.totals(chosen)
-        for batch, _ in self.encoded.micro_batches(chosen):
-            yield self.method.loss(self.method.read(vlm, batch, self.encoded.layer), batch, totals)
-        yield self.method.step_terms(vlm, self.state.global_step)
-
-    def _backward(self, found: dict[str, torch.Tensor]) -> None:
-        """Gradients of the terms, those of the masked ones through the method's mask."""
-        masks = self.method.gradient_mask
-        masked = [v for n, v in found.items() if masks and n in self.method.masked_terms]
-        rest = [v for n, v in found.items() if not masks or n not in self.method.masked_terms]
-        if masked:
-            hooks = [p.register_hook(functools.partial(torch.mul, mask)) for p, mask in masks.items()]
-            try:
-                self.accelerator.backward(torch.stack(masked).sum(), retain_graph=bool(rest))
-            finally:
-                for hook in hooks:
-                    hook.remove()
-        if rest:
-            self.accelerator.backward(torch.stack(rest).sum())
 
 
 class _Tell(TrainerCallback):

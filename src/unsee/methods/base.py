@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import importlib
+import itertools
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
 
@@ -41,6 +42,9 @@ REGISTRY: dict[str, str] = {
     "vkd": "unsee.methods.vkd:VKD",
 }
 """Name to `module:class`; imported only when asked for."""
+
+PART = 2**22
+"""Logits computed at once. More would be memory for nothing; blocks of this size also stay with the allocator."""
 
 Data = Literal["new answers", "truth", "refusals", "retain"]
 """What a method trains on. About what is to be forgotten: SIU's new answers, what the original model says ("truth"),
@@ -113,6 +117,32 @@ class Batch:
     reference: torch.Tensor | None
     entering: torch.Tensor | None = None
 
+    def parts(self, vocabulary: int) -> Iterator[tuple[slice, Batch]]:
+        """The answer tokens some at a time: which of them, and the batch as if they were all.
+
+        Args:
+            vocabulary: how many numbers a token's logits are; a part's take 16 MB, or what one sample needs.
+        """
+        ends = [*(self.sample.diff().nonzero()[:, 0] + 1).tolist(), len(self.sample)]
+        begin = 0
+        for end, further in itertools.zip_longest(ends, ends[1:]):
+            if further is not None and (further - begin) * vocabulary <= PART:
+                continue
+            rows = slice(begin, end)
+            found = {name: getattr(self.tensors, name)[rows] for name in ("predict", "labels", "target", "sample")}
+            yield (
+                rows,
+                dataclasses.replace(
+                    self,
+                    tensors=dataclasses.replace(self.tensors, **found),
+                    roles=self.roles[rows],
+                    sample=self.sample[rows],
+                    rejected=self.rejected[rows],
+                    reference=None if self.reference is None else self.reference[rows],
+                ),
+            )
+            begin = end
+
     def of(self, role: Literal["forget", "retain"], logits: torch.Tensor) -> Answers:
         """The answer tokens of one role; there may be none."""
         where = self.roles == (role == "forget")
@@ -180,22 +210,27 @@ class Method(ABC, Generic[Settings]):
         """What is computed once before training, from the samples it is to run on."""
 
     def read(self, vlm: VisionLanguageModel, batch: Batch, layer: int) -> torch.Tensor:
-        """What `loss` gets of the model: by default `[tokens, vocabulary]`, the logits that predict answer tokens.
+        """What training reads of the model: by default `[tokens, hidden]`, the states that the head would turn into the
+        logits that predict answer tokens.
 
         Args:
             vlm: the model.
             batch: what is asked of it.
             layer: the layer of W that `batch.entering` enters; below it nothing is run.
         """
-        return vlm.logits(batch.tensors, batch.entering, layer)
+        return vlm.hidden(batch.tensors, batch.entering, layer)
+
+    def output(self, vlm: VisionLanguageModel, states: torch.Tensor) -> torch.Tensor:
+        """What `loss` gets, made of some of the states read: by default their logits, `[tokens, vocabulary]`."""
+        return vlm.head(states)
 
     @abstractmethod
     def loss(self, logits: torch.Tensor, batch: Batch, totals: Totals) -> dict[str, torch.Tensor]:
         """Named terms of the loss of a micro-batch, already divided by the step's totals.
 
         Args:
-            logits: `[tokens, vocabulary]`, float32, at the positions that predict answer tokens; or what `read` gives.
-            batch: what the micro-batch holds.
+            logits: `[tokens, vocabulary]`, float32, where answer tokens are predicted; or what `output` gives.
+            batch: what the micro-batch holds, or a part of it with whole samples (see `Batch.parts`).
             totals: counts over the whole step.
         """
 

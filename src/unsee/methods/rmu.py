@@ -85,6 +85,10 @@ class RMU(ForgetRetain[RMUSettings]):
         """`[tokens, hidden]`: the states behind the layer; neither the layers above it nor the head are run."""
         return vlm.hidden(batch.tensors, batch.entering, layer, self._end).float()
 
+    def output(self, vlm: VisionLanguageModel, states: torch.Tensor) -> torch.Tensor:
+        """The states themselves."""
+        return states
+
     def forget_term(self, answers: Answers, totals: Totals) -> torch.Tensor:
         far = squared_distance(answers.logits, self._target.expand_as(answers.logits), totals.forget_tokens)
         return far / (self.settings.steering * self._length) ** 2

@@ -74,7 +74,7 @@ class SMFA(ForgetRetain[SMFASettings]):
         return super().parameter_groups(vlm)
 
     def read(self, vlm: VisionLanguageModel, batch: Batch, layer: int) -> torch.Tensor:
-        """`[tokens, vocabulary]`: logits of what is to be forgotten by the one adapter, of all else by the other."""
+        """`[tokens, hidden]`: states of what is to be forgotten by the one adapter, of all else by the other."""
         refusing = batch.roles.to(vlm.device)
         found: list[torch.Tensor] = []
         for name, asked in ((ANCHOR, ~refusing), (REFUSING, refusing)):

@@ -270,8 +270,12 @@ class VisionLanguageModel:
 
     def logits(self, batch: PackBatch, entering: torch.Tensor | None = None, layer: int = 0) -> torch.Tensor:
         """Logits `[tokens, vocabulary]` in float32, computed at answer positions only; arguments as in `hidden`."""
+        return self.head(self.hidden(batch, entering, layer))
+
+    def head(self, states: torch.Tensor) -> torch.Tensor:
+        """Logits `[tokens, vocabulary]` in float32 of states `[tokens, hidden]` as `hidden` gives them."""
         with self.autocast():
-            return self.part(self.anatomy.head)(self.hidden(batch, entering, layer)).float()
+            return self.part(self.anatomy.head)(states).float()
 
     @torch.no_grad()
     def score(self, packs: Sequence[EncodedPack]) -> list[list[torch.Tensor]]:
