@@ -281,13 +281,33 @@ def evaluate(run: Path, *, json_: Json = False) -> None:
 
 
 @app.command
-def report(run: Path, *, redact: Redact = False, json_: Json = False) -> None:
-    """Write the report of a finished run anew; with --redact, without the picture and the name."""
+def report(
+    run: Path,
+    *more: Path,
+    output: Annotated[
+        Path | None,
+        Parameter(help="File to write; it must not exist. Left out: of one run its report.html, else comparison.html."),
+    ] = None,
+    redact: Redact = False,
+    json_: Json = False,
+) -> None:
+    """Write the report of a finished run anew, or one page that compares several.
+
+    With --redact: without the picture and the name; a run that was made so stays so, and so does a comparison with it.
+
+    Args:
+        run: A finished run; its report is `report.html` in its folder.
+        more: Further ones, to be compared with it in one page.
+    """
     from unsee import report as reports
     from unsee.runs import read_finished
 
-    redact = redact or read_finished(run).get("redact", False)
-    Display(json_).wrote("report", reports.write(run, redact=redact))
+    redact = redact or any([read_finished(one).get("redact", False) for one in (run, *more)])
+    if more:
+        path = reports.compare((run, *more), output or Path("comparison.html"), redact)
+    else:
+        path = reports.write(run, redact, output)
+    Display(json_).wrote("report", path)
 
 
 @app.command

@@ -21,6 +21,27 @@ class Card:
 
 
 @dataclass(frozen=True)
+class Side:
+    """One answer to a question: who gave it, what it is (None: not asked), and whether it is as wanted.
+
+    `after` is False for an original model: that one still knows what is to be forgotten.
+    """
+
+    label: str
+    text: str | None
+    good: bool | None
+    after: bool
+
+
+def before_and_after(asked: Exchange) -> tuple[Side, ...]:
+    """The answers of the original model and of the unlearned one."""
+    return (
+        Side("Before", asked.before, asked.good_before, after=False),
+        Side("After", asked.after, asked.good_after, after=True),
+    )
+
+
+@dataclass(frozen=True)
 class Choice:
     """Cards, and how many there were to choose from.
 

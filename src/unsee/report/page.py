@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from unsee.data.concept import mention
-from unsee.metrics import METRICS
 from unsee.report.charts import loss_curves, strip
-from unsee.report.examples import Choice, choose
-from unsee.report.figures import PERCENT, duration, interval, marked, number, readable, signed
+from unsee.report.examples import Choice, before_and_after, choose
+from unsee.report.figures import PERCENT, duration, marked, readable
 from unsee.report.images import Album
-from unsee.report.read import FacetSample, Metrics, RunView, Score, short
+from unsee.report.read import FacetSample, Metrics, RunView, short
+from unsee.report.settings import flat
+from unsee.report.table import Cell, cell, metric_groups, unmeasured
+from unsee.report.templates import fill
 from unsee.report.verdict import RULE, judge
 
 FACETS = {
@@ -28,11 +29,6 @@ FACETS = {
 }
 """Title and one line on each facet, in the order of the page."""
 
-_GROUPS = (
-    ("On pictures of the concept", ("training", "forget")),
-    ("On pictures of other concepts", ("neighbours", "utility")),
-    ("In text, without a picture", ("text_concept", "text_general")),
-)
 _KEY_FIGURES = (
     ("em", "Concept gone from answers"),
     ("specificity", "Other concepts right"),
@@ -41,39 +37,6 @@ _KEY_FIGURES = (
 )
 _VERSION_LABELS = {"python": "Interpreter"}
 _MOST_SAMPLES = 40
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A score as the table shows it; `text` is "–" where there is none."""
-
-    text: str = "–"
-    range: str = ""
-
-
-@dataclass(frozen=True)
-class Row:
-    """One metric: its numbers before and after, the change and what it means."""
-
-    key: str
-    name: str
-    unit: str
-    definition: str
-    source: str
-    direction: str
-    before: Cell
-    after: Cell
-    change: Cell
-    meaning: str
-    strip: Markup
-
-
-@dataclass(frozen=True)
-class Group:
-    """Rows that look at the same kind of question."""
-
-    title: str
-    rows: tuple[Row, ...]
 
 
 @dataclass(frozen=True)
@@ -101,13 +64,14 @@ def render(view: RunView) -> str:
     """The page as one self-contained HTML text."""
     album = Album(view.pictures)
     names = [mention(name) for name in view.concept.names]
-    template = _environment().get_template("page.html.j2")
-    return template.render(
+    return fill(
+        "page.html.j2",
         view=view,
         verdict=judge(view),
         rule=RULE,
         album=album,
         short=short,
+        sides=before_and_after,
         name_marked=lambda text: marked(text, names, "name"),
         target_marked=_target_marked,
         figures=list(key_figures(view.metrics)),
@@ -132,18 +96,6 @@ def render(view: RunView) -> str:
     )
 
 
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("unsee.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"duration": duration, "readable": readable}
-    return environment
-
-
 def _texts(view: RunView, name: str) -> Choice:
     # Text questions have no picture; each is a card of its own, spread over subjects.
     return choose(view.asked(name), (), cards=4, questions=2)
@@ -161,67 +113,6 @@ def key_figures(metrics: Metrics | None) -> Iterator[tuple[str, Cell, Cell, Mark
         if metrics and after:
             before = metrics.before.get(key)
             yield label, cell(before, PERCENT), cell(after, PERCENT), strip(before, after)
-
-
-def metric_groups(metrics: Metrics | None) -> list[Group]:
-    """The table, in the order of the registry; metrics that nothing was measured for are left out."""
-    if metrics is None:
-        return []
-    rows = {key: _row(key, metrics) for key in (*METRICS, *metrics.keys) if _measured(metrics, key)}
-    groups = []
-    for title, sets in _GROUPS:
-        groups.append(
-            Group(title, tuple(rows.pop(k) for k in METRICS if k in rows and set(METRICS[k].sets) <= set(sets)))
-        )
-    groups.append(Group("Further scores", tuple(rows.values())))
-    return [group for group in groups if group.rows]
-
-
-def unmeasured(metrics: Metrics | None) -> list[str]:
-    """Names of the metrics for which the run has no number at all."""
-    return [METRICS[key].name for key in METRICS if metrics is not None and not _measured(metrics, key)]
-
-
-def _measured(metrics: Metrics, key: str) -> bool:
-    return any(part.get(key) is not None for part in (metrics.before, metrics.after, metrics.change))
-
-
-def _row(key: str, metrics: Metrics) -> Row:
-    metric = METRICS.get(key)
-    unit = metric.unit if metric else ""
-    higher = metric.higher_is_better if metric else None
-    before, after, change = metrics.before.get(key), metrics.after.get(key), metrics.change.get(key)
-    return Row(
-        key=key,
-        name=metric.name if metric else key,
-        unit=unit,
-        definition=metric.definition if metric else "",
-        source=metric.source if metric else "",
-        direction={True: "higher is better", False: "lower is better", None: ""}[higher],
-        before=cell(before, unit),
-        after=cell(after, unit),
-        change=cell(change, unit, sign=True),
-        meaning=meaning(change, higher),
-        strip=strip(before, after) if unit == PERCENT else Markup(""),
-    )
-
-
-def cell(score: Score | None, unit: str, sign: bool = False) -> Cell:
-    """A score's text and its interval; `sign` for changes."""
-    if score is None:
-        return Cell()
-    return Cell(signed(score.value, unit) if sign else number(score.value, unit), interval(score, unit, sign))
-
-
-def meaning(change: Score | None, higher_is_better: bool | None) -> str:
-    """ "better" or "worse" beyond chance, "within chance", "no change"; "" without an interval or a direction."""
-    if change is None or higher_is_better is None or change.low is None or change.high is None:
-        return ""
-    if abs(change.value) < 1e-9:
-        return "no change"
-    if change.low <= 0 <= change.high:
-        return "within chance"
-    return "better" if (change.value > 0) == higher_is_better else "worse"
 
 
 def facet_groups(samples: Sequence[FacetSample]) -> list[FacetGroup]:
@@ -294,14 +185,3 @@ def record(view: RunView) -> Iterator[tuple[str, str]]:
     pairs += [(_VERSION_LABELS.get(str(name), str(name)), version) for name, version in versions.items()]
     pairs.append(("Config SHA-256", config.get("config_sha256")))
     return ((label, readable(str(value))) for label, value in pairs if value not in (None, ""))
-
-
-def flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Nested settings as ("lora.r", "32")."""
-    for key, value in settings.items():
-        if isinstance(value, Mapping):
-            yield from flat(value, f"{prefix}{key}.")
-        elif isinstance(value, list | tuple):
-            yield f"{prefix}{key}", readable(", ".join(map(str, value)) or "none")
-        else:
-            yield f"{prefix}{key}", readable("none" if value is None else str(value))

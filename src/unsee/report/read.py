@@ -189,6 +189,9 @@ def read_run(folder: Path) -> RunView:
         raise RunFolderError(f"{path} is damaged: it names no concept")
     if config.get("format") != FORMAT:
         raise RunFolderError(f"{path} has format {config.get('format')!r}; this version of unsee reads {FORMAT}")
+    for key in ("model", "settings", "versions"):
+        if not isinstance(config.get(key) or {}, dict):
+            raise RunFolderError(f"{path} is damaged: its {key} is no mapping")
     raw = config["concept"]
     try:
         if isinstance(raw.get("aliases"), str):

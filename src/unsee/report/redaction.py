@@ -11,21 +11,27 @@ Redaction works on the view, before anything is drawn or written, so no part of 
    assigned name; other words become "…". Questions are templates and keep their words, names replaced.
 
 Pictures and answers of other concepts stay. A demonym ("French") is only caught as an alias.
+
+Runs on one page are redacted together, for what one of them hides another may tell: a concept that one run
+forgets is among the other concepts of the next. Then the rules hold in every run for every concept.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from unsee.data.concept import Concept, mention
 from unsee.report.read import Exchange, FacetSample, RunView, short
 
 REDACTED = "[redacted]"
-"""Stands wherever the concept was named."""
+"""Stands wherever the concept was named; "[redacted 2]" where the page has several concepts."""
+
+_MARK = re.compile(r"\[redacted(?: \d+)?\]")
 
 _COMMON_PARTS = frozenset(
     "the of and von van der den des del della san saint santa new old north south east west great united "
@@ -52,28 +58,44 @@ class Redactor:
     """Replaces everything that names a concept, and any other given strings, in texts.
 
     Args:
-        concept: whose name, aliases and their parts are replaced.
+        concepts: whose names, aliases and their parts are replaced. Several of one core name count as one.
         others: further strings to replace wherever they stand, such as file names and hashes.
     """
 
-    def __init__(self, concept: Concept, others: Iterable[str] = ()) -> None:
-        names = {concept.name, *concept.names}
-        parts = {
-            part
-            for name in names
-            for part in re.findall(r"[^\W_]{3,}", name)
-            if part.lower() not in _COMMON_PARTS and len(name.split()) > 1
-        }
-        terms = {_fold(term) for term in (*names, *parts, *others) if term.strip()}
-        # What the metrics count as a mention must go in any case, irregular plurals included.
-        self._mentions = [mention(_fold(name)) for name in sorted(names, key=len, reverse=True)]
-        # Longest first: an alternation takes the first branch that fits.
-        self._pattern = re.compile("|".join(map(_loose, sorted(terms, key=lambda t: (-len(t), t)))), re.IGNORECASE)
+    def __init__(self, *concepts: Concept, others: Iterable[str] = ()) -> None:
+        alike: dict[str, list[Concept]] = {}
+        for concept in concepts:
+            alike.setdefault(concept.core.casefold(), []).append(concept)
+        several = len(alike) > 1
+        self._marks = {core: f"{REDACTED[:-1]} {i}]" if several else REDACTED for i, core in enumerate(alike, 1)}
+        self._names = {name.casefold() for concept in concepts for name in (concept.core, *concept.names)}
+        given = {_fold(term) for term in others if term.strip()}
+        self._rules = [(_any_of(given), REDACTED)] if given else []
+        for core, same in alike.items():
+            names = {name for concept in same for name in (concept.name, *concept.names)}
+            parts = {
+                part
+                for name in names
+                for part in re.findall(r"[^\W_]{3,}", name)
+                if part.lower() not in _COMMON_PARTS and len(name.split()) > 1
+            }
+            self._rules.append((_any_of({_fold(term) for term in names | parts}), self._marks[core]))
+            # What the metrics count as a mention must go in any case, irregular plurals included.
+            mentions = [mention(_fold(name)) for name in sorted(names, key=len, reverse=True)]
+            self._rules += [(pattern, self._marks[core]) for pattern in mentions]
+
+    def concept(self, concept: Concept) -> Concept:
+        """What stands for one of the concepts: of its kind, without its name."""
+        return Concept(self._marks[concept.core.casefold()], concept.kind)
+
+    def hides(self, subject: str) -> bool:
+        """Whether this is the name of one of the concepts, and not only has one in it."""
+        return Concept(subject).core.casefold() in self._names if subject.strip() else False
 
     def text(self, text: str) -> str:
         """The text with every mention replaced. Accents are seen through: "Müller" also covers "Muller"."""
-        for pattern in (self._pattern, *self._mentions):
-            text = _replaced(unicodedata.normalize("NFC", text), pattern)
+        for pattern, mark in self._rules:
+            text = _replaced(unicodedata.normalize("NFC", text), pattern, mark)
         return text
 
     def value(self, value: Any) -> Any:
@@ -89,18 +111,38 @@ class Redactor:
 
 def redact(view: RunView) -> RunView:
     """The view without anything that identifies the concept; see the module's text for the rules."""
-    shown = view.concept_pictures
-    marks = [mark for p in view.trained_on for mark in (p.name, p.sha256)]
-    redactor = Redactor(view.concept, [*marks, *sorted(shown)])
+    return redact_together([view])[0]
+
+
+def redact_together(views: Sequence[RunView]) -> list[RunView]:
+    """The views of runs that one page shows, each without anything that identifies a concept of any of them.
+
+    The same picture has the same number in all of them, and the same concept the same mark.
+    """
+    hidden = frozenset(picture for view in views for picture in view.concept_pictures)
+    marks = [mark for view in views for p in view.trained_on for mark in (p.name, p.sha256)]
+    redactor = Redactor(*(view.concept for view in views), others=[*marks, *sorted(hidden)])
+    if len(views) > 1:
+        hidden |= {short(e.picture) for view in views for e in view.exchanges if redactor.hides(e.subject)} - {""}
+    seen = (short(e.picture) for view in views for e in view.exchanges)
+    numbers = {p: f"picture {i}" for i, p in enumerate(dict.fromkeys(p for p in seen if p in hidden), 1)}
+    return [_redacted(view, redactor, hidden, numbers, several=len(views) > 1) for view in views]
+
+
+def _redacted(
+    view: RunView, redactor: Redactor, hidden: frozenset[str], numbers: Mapping[str, str], several: bool
+) -> RunView:
     t1 = [sample.target_phrase or "" for sample in view.facets if sample.facet == "T1"]
     new_names = " ".join([str(view.config.get("new_answer") or ""), *t1])
     allowed = _HARMLESS | set(re.findall(r"\w+", redactor.text(new_names).lower()))
-    numbers = {picture: f"picture {i}" for i, picture in enumerate(_in_order(view), 1)}
 
-    def answered(text: str | None, about_concept: bool) -> str | None:
+    def tells(raw: Exchange) -> bool:
+        return raw.about_concept or (several and (short(raw.picture) in hidden or redactor.hides(raw.subject)))
+
+    def answered(text: str | None, telling: bool) -> str | None:
         if text is None:
             return None
-        return harmless(redactor.text(text), allowed) if about_concept else redactor.text(text)
+        return harmless(redactor.text(text), allowed) if telling else redactor.text(text)
 
     def exchange(raw: Exchange) -> Exchange:
         return replace(
@@ -110,12 +152,16 @@ def redact(view: RunView) -> RunView:
             picture=numbers.get(short(raw.picture), raw.picture),
             question=redactor.text(raw.question),
             keywords=tuple(map(redactor.text, raw.keywords)),
-            before=answered(raw.before, raw.about_concept),
-            after=answered(raw.after, raw.about_concept),
+            before=answered(raw.before, tells(raw)),
+            after=answered(raw.after, tells(raw)),
         )
 
+    def states_facts(raw: Exchange) -> bool:
+        return raw.set == "text_concept" or (tells(raw) and not raw.picture)
+
     def sample(raw: FacetSample) -> FacetSample:
-        if raw.facet not in _KEPT_FACETS:
+        # What one run is taught about other concepts may be what the next one hides.
+        if raw.facet not in _KEPT_FACETS or several:
             return FacetSample(raw.facet, "", "", role=raw.role, withheld=True)
         text = redactor.text(raw.answer)
         phrase = raw.target_phrase and redactor.text(raw.target_phrase)
@@ -124,17 +170,18 @@ def redact(view: RunView) -> RunView:
             question=redactor.text(raw.question),
             answer=harmless(text, allowed) if raw.facet == "T1" else text,
             target_phrase=phrase,
-            picture=None if short(raw.picture) in shown else raw.picture,
+            picture=None if short(raw.picture) in hidden else raw.picture,
         )
 
     return replace(
         view,
-        concept=Concept(REDACTED, view.concept.kind),
+        folder=Path(redactor.text(str(view.folder))),
+        concept=redactor.concept(view.concept),
         config={key: redactor.value(value) for key, value in view.config.items() if key in _KEPT_CONFIG},
         trained_on=tuple(replace(p, name="", sha256="") for p in view.trained_on),
-        exchanges=tuple(exchange(raw) for raw in view.exchanges if raw.set != "text_concept"),
+        exchanges=tuple(exchange(raw) for raw in view.exchanges if not states_facts(raw)),
         facets=tuple(sample(raw) for raw in view.facets),
-        pictures={key: path for key, path in view.pictures.items() if key not in shown},
+        pictures={key: path for key, path in view.pictures.items() if key not in hidden},
         redacted=True,
         concept_pictures=frozenset(),
     )
@@ -143,20 +190,21 @@ def redact(view: RunView) -> RunView:
 def harmless(text: str, allowed: frozenset[str] | set[str]) -> str:
     """The text with only the allowed words and "[redacted]" left; runs of other words become "…"."""
     words = [
-        word if word == REDACTED or not word.isalnum() or word.lower() in allowed else "…"
-        for word in re.findall(rf"{re.escape(REDACTED)}|[^\W_]+|[\W_]", text)
+        word if _MARK.fullmatch(word) or not word.isalnum() or word.lower() in allowed else "…"
+        for word in re.findall(rf"{_MARK.pattern}|[^\W_]+|[\W_]", text)
     ]
     return re.sub(r"…(?:[\s\W_]*…)+[.,;:]*|…[.,;:]+", "…", "".join(words))
 
 
-def _in_order(view: RunView) -> list[str]:
-    return list(dict.fromkeys(short(e.picture) for e in view.exchanges if short(e.picture) in view.concept_pictures))
+def _any_of(terms: Iterable[str]) -> re.Pattern[str]:
+    # Longest first: an alternation takes the first branch that fits.
+    return re.compile("|".join(map(_loose, sorted(terms, key=lambda t: (-len(t), t)))), re.IGNORECASE)
 
 
-def _replaced(composed: str, pattern: re.Pattern[str]) -> str:
+def _replaced(composed: str, pattern: re.Pattern[str], mark: str) -> str:
     pieces, end = [], 0
     for match in pattern.finditer(_fold(composed)):
-        pieces += [composed[end : match.start()], REDACTED]
+        pieces += [composed[end : match.start()], mark]
         end = match.end()
     return "".join([*pieces, composed[end:]])
 

@@ -34,6 +34,12 @@ RULE = (
 )
 """The rule by which the headline is worded, for the reader of the page."""
 
+AUGMENTED = (
+    "altered copies of the training picture. They are no proof of generalisation: "
+    "whether the model recognises the concept in other pictures was not tested."
+)
+"""What a reader must know of a test on no other pictures."""
+
 _LOST = 5.0
 _BROKEN = 10.0
 _FEW_PICTURES = 5
@@ -202,10 +208,7 @@ def _keeping(metrics: Metrics) -> list[str]:
 def _cautions(view: RunView, augmented: bool) -> tuple[str, ...]:
     cautions = []
     if augmented:
-        cautions.append(
-            "The test pictures are altered copies of the training picture. They are no proof of generalisation: "
-            "whether the model recognises the concept in other pictures was not tested."
-        )
+        cautions.append(f"The test pictures are {AUGMENTED}")
     tested = {e.picture for e in view.asked("forget") if e.after is not None}
     if tested and len(tested) < _FEW_PICTURES and not augmented:
         count = "one unseen picture was" if len(tested) == 1 else f"{len(tested)} unseen pictures were"
