@@ -30,7 +30,8 @@ class SIUSettings(LoraSettings):
 
     ranges: ClassVar[Ranges] = {**LoraSettings.ranges, "projector_learning_rate": (0, 1)}
 
-    upper_layers: float = 0.5
+    steps: int = 16
+    forget_per_step: int = 10
     alpha: float = 0.9
     beta: float = 0.75
     projector_learning_rate: float = 0.0
@@ -42,7 +43,7 @@ class SIUSettings(LoraSettings):
             raise UnseeError(f"alpha = {self.alpha}, beta = {self.beta}: neither may be negative, and not both 0")
 
 
-PAPER = {"steps": 6, "decay": 0.0, "samples_per_step": 4, "upper_layers": 1.0, "protected_pictures": False}
+PAPER = {"steps": 6, "decay": 0.0, "samples_per_step": 4, "protected_pictures": False}
 
 
 class SIU(LoraMethod[SIUSettings]):
