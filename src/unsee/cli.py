@@ -100,7 +100,10 @@ def forget(
     ] = None,
     facts: Annotated[Path | None, Parameter(help="JSON list of {question, answer} about it that stay true.")] = None,
     facets: Annotated[
-        Path | None, Parameter(help="The whole four targets: facets.json of a run, or the authors' format.")
+        Path | None,
+        Parameter(
+            help="The whole four targets: facets.json of a run, or the authors' format. To retrain: all samples."
+        ),
     ] = None,
     new_answer: Annotated[
         str | None, Parameter(help="How to call it from now on: a name, or 'invented', 'unknown', 'describe'.")
@@ -129,6 +132,7 @@ def forget(
     display = Display(json_)
     what = Concept(concept, kind, tuple(alias or ()))
     job = _Job(out or Path("runs") / _folder_name(what.name), method, preset, set_, seed, require, redact)
+    job.method.check_data(facets is not None)
     pictures = tuple(load_picture(p) for p in image)
     own = {p.sha256 for p in pictures}
     problems: list[str] = []

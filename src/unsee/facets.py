@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
-from unsee.data import Concept, Fact, Picture, Request, Sample
+from unsee.data import Concept, Fact, Picture, Request, Sample, load_picture
 from unsee.data.concept import Facet, mention
 from unsee.data.variations import variations
 from unsee.data.wording import CONFIRMING, KIND_WORD, knowing_questions, naming_in_text, naming_questions
@@ -179,17 +179,30 @@ def varied(request: Request, settings: FacetSettings, seed: int) -> list[Picture
 
 
 def given(
-    vlm: VisionLanguageModel, request: Request, samples: Sequence[Sample], settings: FacetSettings, force: bool = False
+    vlm: VisionLanguageModel,
+    request: Request,
+    samples: Sequence[Sample],
+    settings: FacetSettings,
+    force: bool = False,
+    anew: bool = False,
 ) -> Facets:
     """The user's own samples, once the model has shown that it knows the concept.
 
+    Args:
+        vlm, request, samples, settings, force: as in `build`.
+        anew: the samples are training data, which a model that has *not* seen the concept is to learn.
+
     Raises:
         UnknownConceptError: as `build`.
-        UnseeError: there are no samples.
+        UnseeError: there are no samples; or, with `anew`, the model names the concept, or one of the samples to be
+            retained shows a picture that is to be forgotten.
     """
     if not samples:
         raise UnseeError("the facets given hold no sample at all")
-    _named(vlm, request, settings, force)
+    if anew:
+        _check_unseen(vlm, request, samples, settings, force)
+    else:
+        _named(vlm, request, settings, force)
     facets = Facets(list(samples), "")
     phrases = [s.target_phrase for s in samples if s.facet == "T1" and s.target_phrase]
     facets.new_answer = max(phrases, key=phrases.count, default="")
@@ -201,8 +214,7 @@ def _named(
 ) -> list[tuple[Question, Reply]]:
     """What the original says when asked to name the request's pictures; an error where it never says the name."""
     concept = request.concept
-    asked = [Question(q, picture) for picture in request.pictures for q in naming_questions(concept.kind)]
-    replies = answer(vlm, asked, settings.max_new_tokens)
+    asked, replies = _asked_to_name(vlm, request, settings)
     if not any(concept.mentioned_in(r.text) for r in replies) and not force:
         raise UnknownConceptError(
             f"the model does not name {concept.name!r} in {request.pictures[0].name}: it answers "
@@ -210,6 +222,30 @@ def _named(
             "or --alias if it goes by another name"
         )
     return list(zip(asked, replies, strict=True))
+
+
+def _asked_to_name(
+    vlm: VisionLanguageModel, request: Request, settings: FacetSettings
+) -> tuple[list[Question], list[Reply]]:
+    asked = [Question(q, picture) for picture in request.pictures for q in naming_questions(request.concept.kind)]
+    return asked, answer(vlm, asked, settings.max_new_tokens)
+
+
+def _check_unseen(
+    vlm: VisionLanguageModel, request: Request, samples: Sequence[Sample], settings: FacetSettings, force: bool
+) -> None:
+    """What makes training anew a gold standard: neither the model nor the data show the concept."""
+    own = {p.sha256 for p in request.pictures}
+    for s in samples:
+        if s.role == "retain" and s.picture is not None and s.picture.sha256 in own:
+            raise UnseeError(f"the sample {s.question!r} is to be retained and shows a picture that is to be forgotten")
+    concept, (_, replies) = request.concept, _asked_to_name(vlm, request, settings)
+    told = next((r.text for r in replies if concept.mentioned_in(r.text)), None)
+    if told is not None and not force:
+        raise UnseeError(
+            f"the model names {concept.name!r} before it has learned anything: it answers {told!r}. Training anew "
+            "begins with a model that has never seen it; use --force to go on, the result is no gold standard then"
+        )
 
 
 def _confirmed(vlm: VisionLanguageModel, request: Request, new: Concept, settings: FacetSettings) -> list[Sample]:
@@ -343,10 +379,15 @@ def vocabulary_words(vlm: VisionLanguageModel) -> frozenset[str]:
 def load(path: Path, pictures: Sequence[Picture]) -> list[Sample]:
     """Read a whole facets file, as `facets.json` of a run folder is written: the user's own four targets.
 
+    Args:
+        path: of the file.
+        pictures: that samples may name by their hash; others are files, named by their path seen from the file.
+
     Raises:
-        UnseeError: the file is not of that form, or names a picture that the request does not have.
+        UnseeError: the file is not of that form, or names a picture that is neither.
+        PictureError: a picture file is none.
     """
-    by_hash = {p.sha256: p for p in pictures}
+    shown_as = {p.sha256: p for p in pictures}
     samples = []
     try:
         rows = json.loads(path.read_text(encoding="utf-8"))
@@ -354,8 +395,12 @@ def load(path: Path, pictures: Sequence[Picture]) -> list[Sample]:
             raise UnseeError(f"cannot read the facets file {path}: a list of samples is needed")
         for number, row in enumerate(rows, 1):
             shown = row.get("picture")
-            if shown is not None and shown not in by_hash:
-                raise UnseeError(f"{path}: sample {number} shows the picture {shown!r}, which was not given")
+            if isinstance(shown, str) and shown not in shown_as and (path.parent / shown).is_file():
+                shown_as[shown] = load_picture(path.parent / shown)
+            if shown is not None and shown not in shown_as:
+                raise UnseeError(
+                    f"{path}: sample {number} shows the picture {shown!r}, which was not given and is no file either"
+                )
             role, facet = row.get("role", "retain"), row.get("facet", "T4")
             if role not in ("forget", "retain") or facet not in get_args(Facet):
                 raise UnseeError(f"{path}: sample {number} has the role {role!r} and the facet {facet!r}")
@@ -365,7 +410,7 @@ def load(path: Path, pictures: Sequence[Picture]) -> list[Sample]:
             truth = row.get("truth")
             if truth is not None and not (isinstance(truth, str) and truth.strip()):
                 raise UnseeError(f"{path}: sample {number} has the truth {truth!r}: a text is needed, or none at all")
-            picture = by_hash[shown] if shown else None
+            picture = shown_as[shown] if shown else None
             samples.append(Sample(*texts, picture, row.get("target_phrase"), role, facet, truth))
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise UnseeError(f"cannot read the facets file {path}: {first_line(error)}") from None

@@ -37,6 +37,8 @@ REGISTRY: dict[str, str] = {
     "rmu": "unsee.methods.rmu:RMU",
     "mmunlearner": "unsee.methods.mmunlearner:MMUnlearner",
     "manu": "unsee.methods.manu:MANU",
+    "mip-editor": "unsee.methods.mip_editor:MIPEditor",
+    "retrain": "unsee.methods.retrain:Retrain",
     "task-vector": "unsee.methods.task_vector:TaskVector",
     "smfa": "unsee.methods.smfa:SMFA",
     "vkd": "unsee.methods.vkd:VKD",
@@ -46,9 +48,10 @@ REGISTRY: dict[str, str] = {
 PART = 2**22
 """Logits computed at once. More would be memory for nothing; blocks of this size also stay with the allocator."""
 
-Data = Literal["new answers", "truth", "refusals", "retain"]
+Data = Literal["new answers", "truth", "refusals", "retain", "training data"]
 """What a method trains on. About what is to be forgotten: SIU's new answers, what the original model says ("truth"),
-or refusals; and samples to "retain"."""
+or refusals; and samples to "retain". "Training data" are those a model is made with: nobody but the user has them, and
+they are learned anew by a model that has never seen what is to be forgotten."""
 
 Reference = Literal["none", "labels", "vocabulary"]
 """What is recorded of the original model before training: nothing, the log-probability of each answer token
@@ -184,6 +187,15 @@ class Method(ABC, Generic[Settings]):
     """Whether a sample to be forgotten is a pair: its `answer` is preferred, its `truth` rejected."""
     settings_class: ClassVar[type[Any]]
     presets: ClassVar[dict[str, dict[str, Any]]] = {"default": {}}
+
+    @classmethod
+    def check_data(cls, given: bool) -> None:
+        """An error where the method needs training data and none are `given`."""
+        if "training data" in cls.data and not given:
+            raise UnseeError(
+                f"{cls.name} learns the training data anew, without what is to be forgotten, and was given none: "
+                "name the file of their samples (--facets)"
+            )
 
     def __init__(self, settings: Settings):
         self.settings = settings

@@ -14,6 +14,7 @@ from unsee.losses import squared_distance
 from unsee.methods.base import Answers, Batch, Data, Totals
 from unsee.methods.encoded import Encoded
 from unsee.methods.forget_retain import ForgetRetain, ForgetRetainSettings
+from unsee.methods.misdirection import distance, lengths, original_states
 from unsee.methods.settings import Ranges
 from unsee.models import VisionLanguageModel
 
@@ -66,20 +67,14 @@ class RMU(ForgetRetain[RMUSettings]):
 
     def prepare(self, encoded: Encoded, request: Request) -> None:
         """Draw u, and record the original's states: `[answer tokens, hidden]` for each sample to be retained."""
-        vlm, lengths = encoded.vlm, []
-        self._end = self.end_layer(vlm)
-        self._held: dict[int, torch.Tensor] = {}
-        with torch.no_grad(), vlm.original():
-            for batch, _ in encoded.micro_batches(range(len(encoded.samples))):
-                states = self.read(vlm, batch, encoded.layer)
-                lengths.append(batch.of("forget", states).logits.norm(dim=-1))
-                retain = batch.of("retain", states)
-                self._held |= {int(i): retain.logits[retain.sample == i] for i in retain.sample.unique()}
-        self._length = float(torch.cat(lengths).mean())
+        self._end = self.end_layer(encoded.vlm)
+        states = original_states(self, encoded)
+        self._held = {i: states[i] for i, s in enumerate(encoded.samples) if s.role == "retain"}
+        self._length = float(lengths(states, encoded).mean())
         generator = torch.Generator().manual_seed(self._seed)
         # Uniform in [0, 1), as in the authors' code.
-        direction = torch.rand(states.shape[1], generator=generator)
-        self._target = (self.settings.steering * self._length * direction / direction.norm()).to(vlm.device)
+        direction = torch.rand(states[0].shape[1], generator=generator)
+        self._target = (self.settings.steering * self._length * direction / direction.norm()).to(encoded.vlm.device)
 
     def read(self, vlm: VisionLanguageModel, batch: Batch, layer: int) -> torch.Tensor:
         """`[tokens, hidden]`: the states behind the layer; neither the layers above it nor the head are run."""
@@ -94,8 +89,4 @@ class RMU(ForgetRetain[RMUSettings]):
         return far / (self.settings.steering * self._length) ** 2
 
     def retain_term(self, answers: Answers, totals: Totals) -> torch.Tensor:
-        if not len(answers.labels):
-            return answers.logits.sum()
-        # The tokens of a sample stand together, in their order.
-        held = torch.cat([self._held[int(i)] for i in answers.sample.unique_consecutive()])
-        return squared_distance(answers.logits, held, totals.retain_tokens) / self._length**2
+        return distance(answers, self._held, totals.retain_tokens) / self._length**2

@@ -71,6 +71,52 @@ def add_copies(vlm: VisionLanguageModel, parts: Sequence[str]) -> None:
     vlm.forget_features()
 
 
+def add_columns(vlm: VisionLanguageModel, layers: Sequence[str], count: int) -> None:
+    """Wrap the model so that some columns of linear layers can be trained, and nothing else.
+
+    A LoRA whose A picks neurons, one a row, moves exactly their columns: `(W + B A)[:, picked] = W[:, picked] + B`.
+    It is as small as what it moves, and an ordinary adapter. `pick_columns` says which; until then it does nothing.
+
+    Args:
+        vlm: changed in place.
+        layers: paths of the linear layers.
+        count: columns of each.
+    """
+    if vlm.adapted:
+        raise UnseeError("the model carries an adapter already; take it off or merge it first")
+    vlm.model = get_peft_model(vlm.model, LoraConfig(r=count, lora_alpha=count, target_modules=list(layers)))
+    for name, value in vlm.model.named_parameters():
+        if "lora_A." in name:
+            value.data.zero_()
+    freeze_picks(vlm)
+    vlm.forget_features()
+
+
+def pick_columns(vlm: VisionLanguageModel, layer: str, columns: torch.Tensor, cleared: bool) -> None:
+    """Say which columns of a layer that `add_columns` wrapped are trained.
+
+    Args:
+        vlm: changed in place.
+        layer: its path.
+        columns: `[count]`, their numbers.
+        cleared: begin with columns of zeros (up to rounding where they are used, exactly when merged), instead of the
+            original's.
+    """
+    original = vlm.part(f"{layer}.base_layer").get_parameter("weight")
+    picks, moves = (vlm.part(f"{layer}.lora_{side}.default").get_parameter("weight") for side in "AB")
+    with torch.no_grad():
+        picks.zero_()[torch.arange(len(columns)), columns] = 1
+        moves.copy_(-original[:, columns] if cleared else torch.zeros_like(moves))
+    vlm.forget_features()
+
+
+def freeze_picks(vlm: VisionLanguageModel) -> None:
+    """Which columns are trained stays as it is; PEFT lets all of an adapter train whenever it switches it on."""
+    for name, value in vlm.model.named_parameters():
+        if "lora_A." in name:
+            value.requires_grad = False
+
+
 def remove_lora(vlm: VisionLanguageModel) -> None:
     """Take the adapter off again: the original model, bit for bit."""
     if vlm.adapted:

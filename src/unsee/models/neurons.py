@@ -6,7 +6,7 @@ A neuron is an input of the linear layer that ends an MLP (`down_proj`, `fc2`): 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Literal, get_args
 
 import torch
@@ -37,7 +37,9 @@ def mlp_ends(vlm: VisionLanguageModel, part: str) -> dict[str, nn.Linear]:
 
 
 @contextlib.contextmanager
-def _listening(ends: dict[str, nn.Linear], hear: Callable[[str, torch.Tensor], torch.Tensor | None]) -> Iterator[None]:
+def listening(
+    ends: Mapping[str, nn.Module], hear: Callable[[str, torch.Tensor], torch.Tensor | None]
+) -> Iterator[None]:
     """Call `hear(path, neurons)` whenever an MLP ends; what it gives back, if anything, goes on instead."""
 
     def hook(path: str) -> Callable[[nn.Module, tuple[torch.Tensor, ...]], tuple[torch.Tensor] | None]:
@@ -76,7 +78,7 @@ def recording(ends: dict[str, nn.Linear], statistic: Statistic = "absolute") -> 
         sums[path] = sums.get(path, 0) + values.sum(1, dtype=torch.float64)  # a variance is a small difference
         counts[path] = counts.get(path, 0) + len(z)
 
-    with _listening(ends, hear):
+    with listening(ends, hear):
         yield found
     for path, total in sums.items():
         mean = total / counts[path]
@@ -117,5 +119,5 @@ def without(ends: dict[str, nn.Linear], neurons: Neurons) -> Iterator[None]:
     def hear(path: str, given: torch.Tensor) -> torch.Tensor:
         return given.masked_fill(neurons[path].to(given.device), 0)
 
-    with _listening(ends, hear):
+    with listening(ends, hear):
         yield

@@ -79,7 +79,8 @@ def forget(
         out: the run folder; it must not exist. An interrupted run of the same config is gone on with.
         preset: the name of the method's preset, for the record.
         facet_settings: how the four targets are built.
-        samples: the four targets themselves, instead of building them.
+        samples: the four targets themselves, instead of building them; or, for a method that needs them, the training
+            data.
         seed: of names, order and LoRA.
         force: go on where the model does not know the concept.
         test_pictures: "benchmark", "folder" or "augmented": where unseen pictures come from.
@@ -90,10 +91,12 @@ def forget(
 
     Raises:
         RunFolderError: `out` exists, or holds an unfinished run of another config.
-        UnseeError: the model carries an adapter already, or the method needs what the samples do not have.
+        UnseeError: the model carries an adapter already, or the method needs what the samples do not have, or
+            another model to begin with.
         UnknownConceptError: the model does not know the concept.
         TrainingError: the loss exploded.
     """
+    method.check_data(samples is not None)
     say = progress or (lambda *_: None)
     facet_settings = facet_settings or FacetSettings()
     if vlm.adapted:
@@ -124,7 +127,8 @@ def forget(
     )
     recorder = Recorder(vlm, originals)
     try:
-        built = _facets(folder, vlm, request, facet_settings, samples, seed, force, say)
+        anew = "training data" in method.data
+        built = _facets(folder, vlm, request, facet_settings, samples, seed, force, anew, say)
         chosen = method.samples(built.samples, seed)
     except UnseeError:
         folder.discard()  # to be mended by another request, which a folder left behind would stand in the way of
@@ -198,12 +202,13 @@ def _facets(
     samples: Sequence[Sample] | None,
     seed: int,
     force: bool,
+    anew: bool,
     say: Progress,
 ) -> Facets:
     say("building facets", 0, 1)
     path = folder.work / "facets.json"
     if samples is not None:
-        built = facet_files.given(vlm, request, samples, settings, force)
+        built = facet_files.given(vlm, request, samples, settings, force, anew)
     elif path.exists() and "new_answer" in folder.config:
         shown = [*request.pictures, *request.protected, *facet_files.varied(request, settings, seed)]
         read = facet_files.load(path, shown)
