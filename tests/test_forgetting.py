@@ -320,7 +320,7 @@ def test_a_redacted_run_keeps_no_picture(knowing: VisionLanguageModel, tmp_path:
 
 
 def test_the_originals_answers_are_shared_between_runs(knowing: VisionLanguageModel, tmp_path: Path) -> None:
-    memory: Originals = {}
+    memory = Originals()
     told: list[list[int]] = []
     for seed in (0, 1):
         counts: list[int] = []
@@ -329,6 +329,21 @@ def test_the_originals_answers_are_shared_between_runs(knowing: VisionLanguageMo
         remove_lora(knowing)
         told.append(counts)
     assert len(told[0]) > 2 and told[1] == [0, len(asked(knowing).items)]
+
+
+def test_the_originals_scores_are_worked_out_once(
+    knowing: VisionLanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    some, memory, taken_up = asked(knowing), Originals(), Originals()
+    first = Recorder(knowing, memory).before(some)
+    assert {a.set for a in first if a.name_logprob is not None} == {"training", "forget"}
+    Recorder(knowing, taken_up).remember(some, first)
+
+    def again(*_: object) -> None:
+        raise AssertionError("scored twice")
+
+    monkeypatch.setattr(knowing, "score", again)
+    assert Recorder(knowing, memory).before(some) == first == Recorder(knowing, taken_up).before(some)
 
 
 # ---- the record
@@ -378,6 +393,9 @@ def test_odd_words_are_those_no_one_taught(finished: Finished, knowing: VisionLa
     assert all(a.odd_words == () for a in rows)
     said = recorder._record(some, "after", [Reply("This is a veldor, 3 frumious circles.", 9, True)] * 4)
     assert all(a.odd_words == ("frumious", "circles") for a in said)
+    # "I don't know." is no odd answer, though "I" and "don't" are no tokens of their own.
+    said = recorder._record(some, "after", [Reply("I veldor't a veldor, a frumious't x.", 9, True)] * 4)
+    assert all(a.odd_words == ("frumious't", "x") for a in said)
 
 
 # ---- the protocol

@@ -456,7 +456,7 @@ def test_a_loss_that_begins_large_has_not_exploded(tiny: VisionLanguageModel, tm
 @pytest.fixture(scope="module")
 def originals() -> Originals:
     """What the knowing model says, asked once for all methods."""
-    return {}
+    return Originals()
 
 
 @pytest.mark.parametrize("name", [n for n in REGISTRY if n != "retrain"])  # it begins with another model

@@ -42,6 +42,7 @@ def protocol(
     test_pictures: int = 50,
     utility_pictures: int = 3,
     neighbour_pictures: int = 4,
+    general_questions: int = 2,
     seed: int = 0,
     data: MiniData | None = None,
 ) -> Protocol:
@@ -53,6 +54,7 @@ def protocol(
         test_pictures: unseen pictures of it; each is asked to be named and confirmed.
         utility_pictures: pictures of each `utility` concept.
         neighbour_pictures: pictures of each `utility` concept of the same kind.
+        general_questions: text questions about each `utility` concept.
         seed: of the choice of yes/no questions; the same questions are asked before and after.
         data: another edition of the mini data.
     """
@@ -72,8 +74,8 @@ def protocol(
                 question = naming[i % len(naming)]
                 items.append(Item("neighbours", "name", near.concept, question, near.concept.names, picture))
     items += text_items("text_concept", entry)
-    for other in utility:
-        items += text_items("text_general", other, 2)
+    for other in utility if general_questions else ():
+        items += text_items("text_general", other, general_questions)
     return Protocol(concept, items, known_concept_names(data))
 
 

@@ -88,8 +88,33 @@ def asked_of_others(
     return items
 
 
-Originals = dict[tuple[str, str], Reply]
-"""Answers of the original model by picture and question: asked once, whatever is forgotten later."""
+Scores = tuple[float | None, float | None, int]
+"""What metrics need beside an answer's text: `name_logprob`, `nll` and `nll_tokens` of `unsee.metrics.Answer`."""
+
+
+class Originals(dict[tuple[str, str], Reply]):
+    """Answers of the original model by picture and question: asked once, whatever is forgotten later.
+
+    Attributes:
+        scores: of those answers, by concept, picture and question: they depend on whose name is looked for.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scores: dict[tuple[str, str, str], Scores] = {}
+
+
+_SCORED = ("training", "forget")
+"""Sets whose answers are scored beyond their text."""
+
+
+def _is_ordinary(word: str, lexicon: set[str]) -> bool:
+    """Whether a word is a number, stands in the lexicon, or is a contraction ("don't") of one that does.
+
+    "I" and "a" are words; other single letters, and what follows an apostrophe, are no test of anything.
+    """
+    head = word.lower().partition("'")[0]
+    return word.isdigit() or word.lower() in lexicon or head in lexicon or head in ("i", "a")
 
 
 class Recorder:
@@ -103,7 +128,7 @@ class Recorder:
 
     def __init__(self, vlm: VisionLanguageModel, originals: Originals | None = None, max_new_tokens: int = 32):
         self.vlm = vlm
-        self.originals: Originals = {} if originals is None else originals
+        self.originals = Originals() if originals is None else originals
         self.max_new_tokens = max_new_tokens
         self._vocabulary = vocabulary_words(vlm)
 
@@ -120,9 +145,12 @@ class Recorder:
         return self._record(protocol, "after", self._ask(protocol.items, progress))
 
     def remember(self, protocol: Protocol, before: Sequence[Answer]) -> None:
-        """Take up the original's answers from an earlier `before` of the same protocol."""
+        """Take up the original's answers and their scores from an earlier `before` of the same protocol."""
         for item, said in zip(protocol.items, before, strict=True):
             self.originals[item.key] = Reply(said.answer, said.tokens, True)
+            if item.set in _SCORED:
+                scores = (said.name_logprob, said.nll, said.nll_tokens)
+                self.originals.scores[(protocol.concept.name, *item.key)] = scores
 
     def _ask(self, items: Sequence[Item], progress: Callable[[int], None] | None) -> list[Reply]:
         return answer(
@@ -130,8 +158,7 @@ class Recorder:
         )
 
     def _record(self, protocol: Protocol, side: str, replies: Sequence[Reply]) -> list[Answer]:
-        names = self._name_logprobs(protocol)
-        nlls = self._nlls(protocol, replies)
+        scores = self._scores(protocol, side, replies)
         lexicon = self._lexicon(protocol)
         numbers: dict[str, int] = {}
         rows = []
@@ -151,13 +178,22 @@ class Recorder:
                     keywords=item.keywords,
                     answer=reply.text,
                     tokens=reply.tokens,
-                    odd_words=tuple(w for w in words(reply.text) if w.lower() not in lexicon and not w.isdigit()),
-                    name_logprob=names.get(i),
-                    nll=nlls[i][0] if i in nlls else None,
-                    nll_tokens=nlls[i][1] if i in nlls else 0,
+                    odd_words=tuple(w for w in words(reply.text) if not _is_ordinary(w, lexicon)),
+                    name_logprob=scores[i][0],
+                    nll=scores[i][1],
+                    nll_tokens=scores[i][2],
                 )
             )
         return rows
+
+    def _scores(self, protocol: Protocol, side: str, replies: Sequence[Reply]) -> list[Scores]:
+        """The scores of all answers; those of the original are worked out once and remembered."""
+        memory = self.originals.scores if side == "before" else {}
+        keys = [(protocol.concept.name, *item.key) for item in protocol.items]
+        new = [i for i, item in enumerate(protocol.items) if item.set in _SCORED and keys[i] not in memory]
+        names, nlls = self._name_logprobs(protocol, new), self._nlls(protocol, new, replies)
+        memory |= {keys[i]: (names.get(i), *nlls.get(i, (None, 0))) for i in new}
+        return [memory[k] if i.set in _SCORED else (None, None, 0) for i, k in zip(protocol.items, keys, strict=True)]
 
     def _lexicon(self, protocol: Protocol) -> set[str]:
         known = set(self._vocabulary)
@@ -169,11 +205,12 @@ class Recorder:
             known.update(w.lower() for w in words(name))
         return known
 
-    def _name_logprobs(self, protocol: Protocol) -> dict[int, float]:
+    def _name_logprobs(self, protocol: Protocol, asked: Sequence[int]) -> dict[int, float]:
         """log P(C): the name forced after the words with which the original leads up to it (C-Dis)."""
         concept, forced = protocol.concept, {}
-        for i, item in enumerate(protocol.items):
-            if item.form != "name" or item.set not in ("training", "forget"):
+        for i in asked:
+            item = protocol.items[i]
+            if item.form != "name":
                 continue
             said = self.originals[item.key].text
             hit = next((m for n in concept.names if (m := mention(n).search(said))), None)
@@ -189,10 +226,11 @@ class Recorder:
             for i, suffix in forced.items()
         }
 
-    def _nlls(self, protocol: Protocol, replies: Sequence[Reply]) -> dict[int, tuple[float, int]]:
+    def _nlls(self, protocol: Protocol, asked: Sequence[int], replies: Sequence[Reply]) -> dict[int, tuple[float, int]]:
         """Negative log-likelihood of forget answers under the original; the name's tokens count log |V| (Fluency)."""
         forced = {}
-        for i, item in enumerate(protocol.items):
+        for i in asked:
+            item = protocol.items[i]
             if item.set == "forget":
                 text = replies[i].text
                 named = [m.span() for n in protocol.concept.names for m in mention(n).finditer(text)]
@@ -210,6 +248,8 @@ class Recorder:
 
     def _forced(self, protocol: Protocol, forced: dict[int, Suffix]) -> dict[int, list[float]]:
         """Log-probabilities of given answers to items, those on one picture behind one prefix."""
+        if not forced:
+            return {}
         by_picture: dict[str, list[int]] = {}
         for i in forced:
             picture = protocol.items[i].picture

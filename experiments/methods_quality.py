@@ -1,0 +1,186 @@
+"""How do the methods compare, each with settings found by the same search? `tune` on `dev`, then `report` on `test`.
+
+    python experiments/methods_quality.py --json experiments/results/methods_quality.jsonl.gz
+
+**tune.** Every method gets the same number of trials and the same minutes of wall clock: its defaults first, then
+settings drawn from the table `SPACE` below by a seed of its own, whatever has been measured. The trial with the
+highest objective is chosen. The objective was written down before any tuning, in `quality_parts/objective.py`: the
+harmonic mean of five shares of what the original knew (forgotten; naming, yes/no, same kind and text kept), degenerate
+answers keeping nothing. A trial that ends after the minutes are over is recorded and not counted; one that fails scores
+0. What runs share (the original's answers, the four targets) is made before the clock starts. What a step sees
+(`SHORT_PLAN` in `quality_parts/jobs.py`) is the same for all methods that train.
+
+**report.** The chosen settings on other concepts, each kind of them once; the seeds go round, so every concept has one
+(`--crossed`: every seed on every concept). Intervals are over concepts.
+
+Every run is one line of the file, written as it ends; a second call goes on after the last one. `--plan` tells how much
+lies ahead, `--tables` prints the tables of what is there, `--settings` the chosen settings as TOML.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from statistics import median
+
+from quality_parts.command import parser_for, sizes_of
+from quality_parts.estimate import ahead, basis
+from quality_parts.jobs import REDUCED, SHORT_PLAN, Block, Job, Mini, Settings, Sizes, blocks, chosen_concepts
+from quality_parts.objective import PARTS
+from quality_parts.records import Results
+from quality_parts.search import Among, Budget, Log, Search, Space, in_turn
+from quality_parts.tables import asked, cell, failures, markdown, over_concepts, plain, pooled, shares_of, told
+from unsee.methods import get_method
+
+STEPS = Among((6, 10, 16, 24))
+WEIGHT = Log(0.3, 10)
+LORA: Space = {"learning_rate": Log(1e-5, 1e-3), "steps": STEPS}
+SPACE: dict[str, Space] = {
+    "siu": {**LORA, "alpha": Log(0.3, 3), "beta": Log(0.3, 3)},
+    "ga": LORA,
+    "gd": {**LORA, "retain_weight": WEIGHT},
+    "kl": {**LORA, "retain_weight": WEIGHT},
+    "po": {**LORA, "retain_weight": WEIGHT},
+    "dpo": {**LORA, "retain_weight": WEIGHT, "beta": Log(0.03, 1)},
+    "npo": {**LORA, "retain_weight": WEIGHT, "beta": Log(0.03, 1)},
+    "simnpo": {**LORA, "retain_weight": WEIGHT, "beta": Log(1, 10), "gamma": Among((0.0, 0.5, 1.0))},
+    "undial": {**LORA, "retain_weight": Among((0.0, 1.0, 3.0)), "beta": Log(2, 30)},
+    "rmu": {**LORA, "retain_weight": WEIGHT, "steering": Log(0.5, 10), "depth": Among((0.25, 0.5, 0.75))},
+    "mmunlearner": {**LORA, "retain_weight": WEIGHT, "mask_threshold": Log(0.3, 3)},
+    "manu": {"pruned_share": Log(0.001, 0.2), "parts": Among(("both", "vision", "language")),
+             "importance": Among(("all", "absolute", "frequency", "variance", "rms"))},
+    "task-vector": {**LORA, "scale": Log(0.3, 3)},
+    "smfa": {**LORA, "anchor_ratio": Log(0.1, 10)},
+    "mip-editor": {"learning_rate": Log(1e-5, 3e-3), "steps": STEPS, "retain_weight": WEIGHT, "steering": Log(0.3, 10),
+                   "neurons": Among((2, 5, 20))},
+    "vkd": {"learning_rate": Log(1e-5, 1e-3), "steps": STEPS, "forget_weight": Log(0.03, 3), "retain_weight": WEIGHT,
+            "distil_weight": Log(0.1, 10), "projector": Among((False, True))},
+}  # fmt: skip
+"""What is drawn for each method; all else has its default. `retrain` is not here: it needs the training data."""
+
+COLUMNS = {"em": "EM", "degenerate_rate": "degenerate", "specificity_naming": "naming", "specificity_yes_no": "yes/no",
+           "neighbours": "same kind", "text_kept": "text", "text_general": "text, others"}  # fmt: skip
+
+
+def fixed(method: str) -> Settings:
+    """What all trials of a method have, its first with nothing else changed."""
+    known = get_method(method).settings_class.__dataclass_fields__
+    return {k: v for k, v in SHORT_PLAN.items() if k in known}
+
+
+def search_of(method: str, budget: Budget, on: Sequence[Block], sizes: Sizes, seed: int) -> Search:
+    return Search(method, fixed(method), SPACE[method], budget, on, sizes, seed)
+
+
+def reporting(search: Search, results: Results, on: Sequence[Block]) -> list[Job]:
+    """The runs of a method's row."""
+    changes = search.tuned(results)
+    return [Job(b.concept, search.method, "default", changes, b.seed, search.sizes) for b in on]
+
+
+def show_tuning(searches: Sequence[Search], results: Results) -> None:
+    budget = searches[0].budget
+    print(f"\n## Tuning on `dev`: at most {budget.trials} trials and {budget.minutes:g} minutes for each method\n")
+    rows = []
+    for s in searches:
+        counted, best = s.counted(results), s.best(results)
+        failed = sum(bool(r["error"]) for r in results.all_of(s.all_jobs()))
+        rows.append([s.method, f"{len(counted)}", f"{failed}", f"{s.spent(results) / 60:.1f}",
+                     f"{counted[0]:.3f}" if counted else "none", f"{counted[best]:.3f}" if best is not None else "none",
+                     "not tuned" if best is None else "defaults" if best == 0 else plain(s.trials[best])])  # fmt: skip
+    print(markdown(["method", "trials", "failed", "minutes", "defaults", "best", "settings of the best"], rows))
+    jobs = [j for s in searches for j in s.all_jobs()]
+    print(f"\n{asked(jobs, results)}; the objective is a mean over {len(searches[0].blocks)} concept(s)")
+    print("\n".join(failures(results.all_of(jobs))))
+
+
+def show_report(searches: Sequence[Search], results: Results, on: Sequence[Block]) -> None:
+    print(f"\n## Report on `test`: {len({b.concept for b in on})} concepts, seeds {sorted({b.seed for b in on})}\n")
+    rows: list[list[str]] = []
+    everything: list[Job] = []
+    best_first: list[tuple[float, list[str]]] = []
+    for s in searches:
+        jobs = reporting(s, results, on)
+        done = results.all_of(jobs)
+        everything += jobs
+        if not done:
+            continue
+        metrics = pooled(results, jobs)
+        if not rows:
+            rows.append(["(the original)", "", *(cell(metrics["before"][k]) for k in COLUMNS), "", "", ""])
+        value = over_concepts((c, found["objective"]) for c, found in shares_of(results, jobs))
+        assert value is not None
+        good = [r["training_seconds"] for r in done if not r["error"]]
+        row = [s.method, value.text(), *(cell(metrics["after"][k]) for k in COLUMNS),
+               f"{len(done)}, {len(done) - len(good)} failed", f"{median(good):.0f} s" if good else "",
+               plain(s.tuned(results))]  # fmt: skip
+        best_first.append((value.value, row))
+    rows += [row for _, row in sorted(best_first, key=lambda pair: -pair[0])]
+    print(markdown(["method", "objective", *COLUMNS.values(), "runs", "training", "settings"], rows))
+    parts = ", ".join(p.name for p in PARTS)
+    print(f"\n{asked(everything, results)}; 95 % intervals over concepts; the objective is made of {parts}")
+    print("\n".join(failures(results.all_of(everything))))
+
+
+def toml(searches: Sequence[Search], results: Results) -> str:
+    """The settings chosen, a table a method; what is not named has the method's default."""
+    tables = []
+    for s in searches:
+        counted, best = s.counted(results), s.best(results)
+        why = "no trial was finished in time" if best is None else f"trial {best}, objective {counted[best]:.3f} on dev"
+        lines = [f"{name} = {json.dumps(value)}" for name, value in s.tuned(results).items()]
+        tables.append("\n".join([f"[{s.method}]  # {why}", *lines]))
+    return "\n\n".join(tables)
+
+
+def main(given: list[str] | None = None) -> None:
+    parser = parser_for(__doc__, "methods_quality.jsonl.gz", REDUCED)
+    parser.add_argument("--methods", nargs="+", default=list(SPACE), choices=list(SPACE), metavar="METHOD")
+    parser.add_argument("--phase", choices=["tune", "report", "both"], default="both")
+    parser.add_argument("--trials", type=int, default=5, help="settings tried, for each method")
+    parser.add_argument("--minutes", type=float, default=9.0, help="wall clock of all trials of a method")
+    parser.add_argument("--tuning-concepts", type=int, default=1, help="of dev; each trial runs on all of them")
+    parser.add_argument("--concepts", type=int, default=5, help="of test, for the report")
+    parser.add_argument("--seeds", type=int, default=3, help="of the report")
+    parser.add_argument("--crossed", action="store_true", help="every seed on every concept")
+    parser.add_argument("--search-seed", type=int, default=0)
+    parser.add_argument("--settings", action="store_true", help="print the chosen settings as TOML, and run nothing")
+    args = parser.parse_args(given)
+    sizes, results = sizes_of(args), Results(args.json)
+    on_dev = blocks(chosen_concepts("dev", args.tuning_concepts), 1)
+    on_test = blocks(chosen_concepts("test", args.concepts), args.seeds, args.crossed)
+    budget = Budget(args.trials, args.minutes)
+    searches = [search_of(m, budget, on_dev, sizes, args.search_seed) for m in args.methods]
+    if args.settings:
+        print(toml(searches, results))
+        return
+    if args.plan:
+        trials = [j for s in searches for j in s.all_jobs()]
+        rows = [j for s in searches for j in reporting(s, results, on_test)]
+        found = []
+        if args.phase != "report":
+            spent = {s.method: s.spent(results) for s in searches}
+            found.append(ahead("tune, at most", trials, results, Mini(), lambda m: 60 * args.minutes - spent[m]))
+        if args.phase != "tune":
+            found.append(ahead("report", rows, results, Mini()))
+        print(*(line for line, _ in found), sep="\n")
+        print(f"together about {sum(s for _, s in found) / 3600:.1f} h; {basis(results)}")
+        return
+    if not args.tables:
+        import unsee
+        from quality_parts.bench import Bench
+
+        bench = Bench(unsee.open_model("mini", args.device), results)
+        if args.phase != "report":
+            bench.go(in_turn(searches, results), told)
+        if args.phase != "tune":
+            # Concept by concept, all methods on each: a table can be read early, and compares like with like.
+            by_method = [reporting(s, results, on_test) for s in searches]
+            bench.go([j for turn in zip(*by_method, strict=True) for j in turn], told)
+    show_tuning(searches, results)
+    if args.phase != "tune":
+        show_report(searches, results, on_test)
+
+
+if __name__ == "__main__":
+    main()

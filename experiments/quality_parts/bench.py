@@ -1,0 +1,123 @@
+"""One run, and what runs on a concept share: the original's answers and the four targets, made once for all."""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import unsee
+from quality_parts.jobs import Job, Mini, Record, Source
+from quality_parts.records import ORIGINAL, RUN, Results, original_key
+from speed_parts.machine import described
+from unsee import facets
+from unsee.benchmarks.protocol import Originals, Protocol, Recorder
+from unsee.errors import UnseeError
+from unsee.facets import Facets, FacetSettings
+from unsee.metrics import Answer
+from unsee.models.lora import remove_lora
+
+
+class Bench:
+    """Runs jobs with one model and writes their records.
+
+    Args:
+        vlm: the original model.
+        results: where records go, and what an earlier call left.
+        source: of requests and questions.
+        clock: seconds; a run's time is from facets given to answers scored, without what runs share.
+    """
+
+    def __init__(
+        self, vlm: Any, results: Results, source: Source | None = None, clock: Callable[[], float] = time.perf_counter
+    ):
+        self.vlm, self.results, self.clock = vlm, results, clock
+        self.source: Source = source or Mini()
+        self._memory = Originals()
+        self._asked: set[str] = set()
+        self._facets: dict[tuple[str, int], Facets] = {}
+
+    def go(self, jobs: Iterable[Job], told: Callable[[Record], None] | None = None) -> None:
+        """Run what is not in the file yet. `jobs` is read as runs end, so it may look at them."""
+        for job in jobs:
+            if self.results.of(job) is None:
+                record = self.run(job)
+                self.results.append(record)
+                if told:
+                    told(record)
+
+    def run(self, job: Job) -> Record:
+        """The record of a run; one that fails for a reason the user could mend has an "error" and no answers."""
+        request = self.source.request(job.concept)
+        protocol = self.source.questions(job.concept, request.pictures, job.sizes)
+        self._original(job, protocol)
+        record: Record = {
+            "line": RUN,
+            "key": job.key,
+            **dataclasses.asdict(job),
+            "kind": request.concept.kind,
+            "questions": dict(Counter(i.set for i in protocol.items)),
+            "error": None,
+        }
+        begin = self.clock()
+        try:
+            targets = self._targets(job, request)
+            begin = self.clock()
+            method = unsee.make_method(job.method, job.preset, job.changes)
+            record["settings"] = dataclasses.asdict(method.settings)
+            with tempfile.TemporaryDirectory() as folder:
+                run = unsee.forget(
+                    self.vlm,
+                    request,
+                    method,
+                    protocol,
+                    Path(folder) / "run",
+                    preset=job.preset,
+                    seed=job.seed,
+                    samples=targets.samples,
+                    originals=self._memory,
+                )
+        except UnseeError as error:
+            return record | {"error": f"{type(error).__name__}: {error}", "wall_seconds": self.clock() - begin}
+        finally:
+            remove_lora(self.vlm)
+        return record | {
+            "wall_seconds": self.clock() - begin,
+            "training_seconds": run.history.seconds,
+            "peak_memory_gib": run.history.peak_memory_gib,
+            "loss": [s["loss"] for s in run.history.steps],
+            "after": {k: s and s["value"] for k, s in run.metrics["after"].items()},
+            "answers": [dataclasses.asdict(a) for a in run.answers if a.model == "after"],
+        }
+
+    def _original(self, job: Job, protocol: Protocol) -> None:
+        """Ask the original model, or take what it said from the file: never twice."""
+        found, recorder = self.results.original(job.concept, job.sizes), Recorder(self.vlm, self._memory)
+        if found is None:
+            begin = self.clock()
+            answers = recorder.before(protocol)
+            self.results.append(
+                {
+                    "line": ORIGINAL,
+                    "concept": job.concept,
+                    "sizes": dataclasses.asdict(job.sizes),
+                    "machine": described(str(self.vlm.device)),
+                    "versions": {"unsee": unsee.__version__, "weights": self.vlm.weights_sha256()},
+                    "wall_seconds": self.clock() - begin,
+                    "answers": [dataclasses.asdict(a) for a in answers],
+                }
+            )
+        elif original_key(job.concept, job.sizes) not in self._asked:
+            recorder.remember(protocol, [Answer(**a) for a in found["answers"]])
+        self._asked.add(original_key(job.concept, job.sizes))
+
+    def _targets(self, job: Job, request: unsee.Request) -> Facets:
+        """The four targets: they depend on the concept and the seed, on no method."""
+        place = (job.concept, job.seed)
+        if place not in self._facets:
+            self._facets[place] = facets.build(self.vlm, request, FacetSettings(), job.seed)
+        return self._facets[place]

@@ -1,0 +1,47 @@
+"""What the scripts' command lines share."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from quality_parts.jobs import Sizes
+
+
+def parser_for(doc: str | None, results: str, sizes: Sizes) -> argparse.ArgumentParser:
+    """A parser with what every script takes; the docstring of the script is its help.
+
+    Args:
+        doc: the docstring.
+        results: the file of results where none is named.
+        sizes: of the questions where nothing is said.
+    """
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", type=Path, default=Path("experiments/results") / results)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--plan", action="store_true", help="say how many runs, answers and hours, and run nothing")
+    parser.add_argument("--tables", action="store_true", help="print the tables of what is there, and run nothing")
+    asked = parser.add_argument_group("how much is asked, before and after")
+    asked.add_argument("--test-pictures", type=int, default=sizes.test_pictures, help="unseen pictures of the concept")
+    asked.add_argument("--utility-pictures", type=int, default=sizes.utility_pictures, help="of each other concept")
+    asked.add_argument("--neighbour-pictures", type=int, default=sizes.neighbour_pictures,
+                       help="of each other concept of the same kind")  # fmt: skip
+    asked.add_argument("--general-questions", type=int, default=sizes.general_questions,
+                       help="in text, about each other concept")  # fmt: skip
+    return parser
+
+
+def sizes_of(args: argparse.Namespace) -> Sizes:
+    return Sizes(args.test_pictures, args.utility_pictures, args.neighbour_pictures, args.general_questions)
+
+
+def value_of(text: str) -> int | float | str | bool:
+    """A setting's value as typed."""
+    if text in ("true", "false"):
+        return text == "true"
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text

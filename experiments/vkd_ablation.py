@@ -1,0 +1,183 @@
+"""Which of VKD's parts matter? One factor at a time, and a small factorial for their interactions, on `dev` alone.
+
+    python experiments/vkd_ablation.py --json experiments/results/vkd_ablation.jsonl.gz
+
+VKD is a reconstruction (`src/unsee/methods/vkd.py`): the paper's constants are not public, so its defaults have to come
+from numbers. `FACTORS` below lists what can be told otherwise. Each of them is changed alone, and its first two levels
+stand in a quarter of all 64 combinations (2^(6-2), resolution IV: main effects are clear of each other and of
+interactions of two; those are measured in sums of two or three, which the table names). Every condition is run on the
+same blocks, a concept and a seed each, and compared inside them; the seeds go round over the concepts (`--crossed`:
+every seed on every concept). Intervals are Student's over concepts.
+
+Measured are the objective of `methods_quality.py` (see `quality_parts/objective.py`), the share forgotten, and the mean
+of the four shares kept. A run that fails counts as 0 in all of them and is listed. Every run is one line of the file;
+a second call goes on after the last one. `--set` changes the settings around which all is varied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+from quality_parts.command import parser_for, sizes_of, value_of
+from quality_parts.estimate import ahead, basis
+from quality_parts.factorial import Row, effect, fraction, mixed, resolution
+from quality_parts.jobs import REDUCED, SHORT_PLAN, Block, Job, Mini, Settings, Sizes, blocks, chosen_concepts
+from quality_parts.objective import KEPT, scored
+from quality_parts.records import Results
+from quality_parts.tables import asked, failures, markdown, over_concepts, plain, told
+
+
+@dataclass(frozen=True)
+class Factor:
+    """Something that VKD can be told otherwise.
+
+    Args:
+        name: in tables.
+        setting: of `VKDSettings`.
+        levels: the default, the one that the factorial puts against it, and others that are tried alone.
+    """
+
+    name: str
+    setting: str
+    levels: tuple[Any, ...]
+
+
+FACTORS = (
+    Factor("teacher", "forget_teacher", ("mean", "pruned", "none")),
+    Factor("depth", "depth", (0, 4, 2)),
+    Factor("mask", "mask_threshold", (0.0, 1.0)),
+    Factor("forget loss", "forget_loss", ("npo", "ga", "none")),
+    Factor("projector", "projector", (False, True)),
+    Factor("distance", "distance", ("mse", "cosine")),
+)
+DESIGN = fraction(4, [(0, 1, 2), (1, 2, 3)])
+"""projector = teacher x depth x mask, distance = depth x mask x forget loss: 16 rows, VKD's default among them."""
+
+Y = ("objective", "forgotten", "kept")
+
+
+class Ablation:
+    """The conditions, their runs, and what came of them.
+
+    Args:
+        around: settings that all conditions have.
+        on: the blocks.
+        sizes: of the questions.
+        results: the file.
+    """
+
+    def __init__(self, around: Settings, on: Sequence[Block], sizes: Sizes, results: Results):
+        self.around, self.on, self.sizes, self.results = around, on, sizes, results
+        self.alone: dict[str, Settings] = {
+            f"{f.name}: {level}": {f.setting: level} for f in FACTORS for level in f.levels[1:]
+        }
+        self.rows: dict[Row, Settings] = {
+            row: {f.setting: f.levels[1] for f, sign in zip(FACTORS, row, strict=True) if sign > 0} for row in DESIGN
+        }
+
+    def job(self, changes: Settings, block: Block) -> Job:
+        return Job(block.concept, "vkd", "default", {**self.around, **changes}, block.seed, self.sizes)
+
+    def jobs(self) -> list[Job]:
+        """All runs, one block after the other, so that a block is whole early; what is asked for twice is run once."""
+        conditions = [{}, *self.alone.values(), *self.rows.values()]
+        return list({j.key: j for b in self.on for c in conditions for j in [self.job(c, b)]}.values())
+
+    def outcome(self, changes: Settings, block: Block) -> dict[str, float] | None:
+        """What was measured in a condition; None where it has not been run yet."""
+        record, original = self.results.of(self.job(changes, block)), self.results.original(block.concept, self.sizes)
+        if record is None or original is None:
+            return None
+        found = scored(record, original)
+        return {**found, "kept": fmean(found[k] for k in KEPT if k in found)}
+
+    def values(self, changes: Settings, y: str, against: Settings | None = None) -> list[tuple[str, float]]:
+        """(concept, value) of the blocks that have it, less the value of another condition in the same block."""
+        found = []
+        for block in self.on:
+            here, there = self.outcome(changes, block), self.outcome(against or {}, block)
+            if here is not None and (against is None or there is not None):
+                found.append((block.concept, here[y] - (there[y] if against is not None and there else 0.0)))
+        return found
+
+    def effects(self, columns: Sequence[int], y: str) -> list[tuple[str, float]]:
+        """(concept, effect) of the blocks in which every row of the factorial was run."""
+        found = []
+        for block in self.on:
+            cells = {row: self.outcome(changes, block) for row, changes in self.rows.items()}
+            whole = {row: cell[y] for row, cell in cells.items() if cell is not None}
+            if len(whole) == len(cells):
+                found.append((block.concept, effect(whole, columns)))
+        return found
+
+
+def design() -> str:
+    """The rows of the factorial, as they are run."""
+    head = ["row", *(f.name for f in FACTORS)]
+    rows = [
+        [str(i), *(str(f.levels[s > 0]) for f, s in zip(FACTORS, row, strict=True))] for i, row in enumerate(DESIGN)
+    ]
+    return markdown(head, rows)
+
+
+def _cells(found: Sequence[list[tuple[str, float]]]) -> list[str]:
+    means = [over_concepts(values) for values in found]
+    return [m.text() if m else "not measured yet" for m in means]
+
+
+def show(ablation: Ablation) -> None:
+    results, jobs = ablation.results, ablation.jobs()
+    print(f"\n## One factor at a time, around {plain(ablation.around)}\n")
+    rows = [["default", *_cells([ablation.values({}, y) for y in Y]), ""]]
+    for name, changes in ablation.alone.items():
+        change = ablation.values(changes, "objective", against={})
+        rows.append([name, *_cells([ablation.values(changes, y) for y in Y] + [change])])
+    print(markdown(["condition", *Y, "objective, change"], rows))
+    print(f"\n## Main effects, from {len(DESIGN)} combinations of resolution {resolution(DESIGN)}\n")
+    rows = [
+        [f.name, f"{f.levels[0]} to {f.levels[1]}", *_cells([ablation.effects([i], y) for y in Y])]
+        for i, f in enumerate(FACTORS)
+    ]
+    print(markdown(["factor", "levels", *Y], rows))
+    print("\n## Interactions; those in one line cannot be told apart\n")
+    rows = [
+        [" + ".join(f"{FACTORS[a].name} × {FACTORS[b].name}" for a, b in pairs),
+         *_cells([ablation.effects(pairs[0], y) for y in Y])]
+        for pairs in mixed(DESIGN)
+    ]  # fmt: skip
+    print(markdown(["interaction", *Y], rows))
+    done = results.all_of(jobs)
+    print(f"\n{len(done)} of {len(jobs)} runs, {sum(bool(r['error']) for r in done)} failed; {asked(jobs, results)}")
+    print("\n".join(failures(done)))
+
+
+def main(given: list[str] | None = None) -> None:
+    parser = parser_for(__doc__, "vkd_ablation.jsonl.gz", REDUCED)
+    parser.add_argument("--concepts", type=int, default=3, help="of dev")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--crossed", action="store_true", help="every seed on every concept")
+    parser.add_argument("--set", action="append", default=[], help="NAME=VALUE, for all conditions")
+    parser.add_argument("--design", action="store_true", help="print the factorial's rows, and run nothing")
+    args = parser.parse_args(given)
+    if args.design:
+        print(design())
+        return
+    around = {**SHORT_PLAN, **{k: value_of(v) for k, v in (s.split("=", 1) for s in args.set)}}
+    on = blocks(chosen_concepts("dev", args.concepts), args.seeds, args.crossed)
+    ablation = Ablation(around, on, sizes_of(args), Results(args.json))
+    if args.plan:
+        print(ahead("VKD ablation", ablation.jobs(), ablation.results, Mini())[0], basis(ablation.results), sep="\n")
+        return
+    if not args.tables:
+        import unsee
+        from quality_parts.bench import Bench
+
+        Bench(unsee.open_model("mini", args.device), ablation.results).go(ablation.jobs(), told)
+    show(ablation)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Attacks: attempts to bring back what a model was made to forget."""
