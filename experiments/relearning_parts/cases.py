@@ -90,19 +90,6 @@ def measured(vlm: VisionLanguageModel, case: Case) -> list[Answer]:
     """The model's answers to all questions, in batches, in the order of the items."""
     replies = answer(vlm, [Question(i.question, i.picture) for i in case.items], 32)
     return [
-        Answer(
-            model="after",
-            concept=case.name,
-            set=item.set,
-            form=item.form,
-            item=f"{number:04d}",
-            subject=item.subject.name,
-            kind=item.subject.kind,
-            picture=item.picture.sha256 if item.picture else "",
-            question=item.question,
-            keywords=item.keywords,
-            answer=reply.text,
-            tokens=reply.tokens,
-        )
+        item.answered(reply, model="after", concept=case.name, item=f"{number:04d}")
         for number, (item, reply) in enumerate(zip(case.items, replies, strict=True))
     ]

@@ -6,6 +6,7 @@ import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from unsee.benchmarks.wording import CONFIRMING, naming_questions
 from unsee.data import Concept, Picture
@@ -32,6 +33,21 @@ class Item:
     @property
     def key(self) -> tuple[str, str]:
         return (self.picture.sha256 if self.picture else "", self.question)
+
+    def answered(self, reply: Reply, **known: Any) -> Answer:
+        """The record of an answer to it; `known` is what the question does not tell: model, concept, item, scores."""
+        return Answer(
+            set=self.set,
+            form=self.form,
+            subject=self.subject.name,
+            kind=self.subject.kind,
+            picture=self.picture.sha256 if self.picture else "",
+            question=self.question,
+            keywords=self.keywords,
+            answer=reply.text,
+            tokens=reply.tokens,
+            **known,
+        )
 
 
 @dataclass
@@ -165,19 +181,11 @@ class Recorder:
         for i, (item, reply) in enumerate(zip(protocol.items, replies, strict=True)):
             number = numbers[item.set] = numbers.get(item.set, -1) + 1
             rows.append(
-                Answer(
+                item.answered(
+                    reply,
                     model=side,
                     concept=protocol.concept.name,
-                    set=item.set,
-                    form=item.form,
                     item=f"{item.set}-{number:04d}",
-                    subject=item.subject.name,
-                    kind=item.subject.kind,
-                    picture=item.picture.sha256 if item.picture else "",
-                    question=item.question,
-                    keywords=item.keywords,
-                    answer=reply.text,
-                    tokens=reply.tokens,
                     odd_words=tuple(w for w in words(reply.text) if not _is_ordinary(w, lexicon)),
                     name_logprob=scores[i][0],
                     nll=scores[i][1],
