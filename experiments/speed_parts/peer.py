@@ -24,7 +24,9 @@ def collated(world: World, samples: Sequence[Sample]) -> tuple[dict[str, Any], t
     end = world.vlm.tokenizer.eos_token
     texts = [world.prompt(s.question, s.picture is not None) + s.answer + end for s in samples]
     images = [s.picture.image for s in samples if s.picture is not None]
-    inputs = world.vlm.processor(text=texts, images=images or None, padding=True, return_tensors="pt")
+    inputs = world.vlm.processor(
+        text=texts, images=images or None, padding=True, padding_side="left", return_tensors="pt"
+    )
     inputs = {k: v.to(world.vlm.device) for k, v in inputs.items()}
     if "pixel_values" in inputs:
         inputs["pixel_values"] = inputs["pixel_values"].to(world.vlm.base.dtype)
