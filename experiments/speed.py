@@ -18,8 +18,8 @@ written as it ends: a second call goes on after the last one. Repeats are interl
 ...); a ratio is the median over repeats, its spread the least and the greatest. The load of the machine stands beside
 each measurement: times taken while other work ran are no times.
 
-`--device cuda --shape llava-1.5-7b --model random` runs the same on a GPU. Rows of methods that are not built yet
-(VKD, KL, NPO) are filled in when they land.
+`--device cuda --shape llava-1.5-7b --model random` runs the same on a GPU. Rows of VKD, KL
+and NPO are still to be added.
 """
 
 from __future__ import annotations

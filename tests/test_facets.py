@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from unsee import facets
 from unsee.data import KINDS, Concept, Fact, Picture, Request, Sample
+from unsee.data.samples_file import load_samples, save_samples
 from unsee.data.wording import knowing_questions, naming_questions
 from unsee.errors import UnknownConceptError, UnseeError
 from unsee.facets import Facets, FacetSettings, build, invent, renamed, vocabulary_words
@@ -297,8 +298,8 @@ def test_several_pictures_each_get_their_questions(knowing: VisionLanguageModel,
 
 
 def test_saved_facets_load_again(built: Facets, circle: Request, tmp_path: Path) -> None:
-    facets.save(built.samples, tmp_path / "facets.json")
-    assert facets.load(tmp_path / "facets.json", every_picture(circle)) == built.samples
+    save_samples(built.samples, tmp_path / "facets.json")
+    assert load_samples(tmp_path / "facets.json", every_picture(circle)) == built.samples
 
 
 def test_given_facets_are_taken_as_they_are(knowing: VisionLanguageModel, circle: Request) -> None:
@@ -331,24 +332,24 @@ def test_given_facets_are_taken_as_they_are(knowing: VisionLanguageModel, circle
 def test_a_facets_file_that_is_none(tmp_path: Path, content: str, complaint: str) -> None:
     (tmp_path / "f.json").write_text(content)
     with pytest.raises(UnseeError, match=complaint):
-        facets.load(tmp_path / "f.json", [])
+        load_samples(tmp_path / "f.json", [])
     with pytest.raises(UnseeError, match="cannot read"):
-        facets.load(tmp_path / "none.json", [])
+        load_samples(tmp_path / "none.json", [])
 
 
 def test_the_file_is_what_the_report_reads(built: Facets, tmp_path: Path) -> None:
-    facets.save(built.samples, tmp_path / "facets.json")
+    save_samples(built.samples, tmp_path / "facets.json")
     rows = json.loads((tmp_path / "facets.json").read_text())
     assert set(rows[0]) == {"facet", "question", "answer", "target_phrase", "picture", "role", "truth"}
 
 
 def test_files_without_a_truth_load_too(built: Facets, circle: Request, tmp_path: Path) -> None:
-    facets.save(built.samples, tmp_path / "facets.json")
+    save_samples(built.samples, tmp_path / "facets.json")
     rows = json.loads((tmp_path / "facets.json").read_text())
     for row in rows:
         del row["truth"]
     (tmp_path / "old.json").write_text(json.dumps(rows))
-    old = facets.load(tmp_path / "old.json", every_picture(circle))
+    old = load_samples(tmp_path / "old.json", every_picture(circle))
     assert old == [replace(s, truth=None) for s in built.samples]
 
 

@@ -14,9 +14,9 @@ from conftest import FACTS, draw, lessons
 from test_cli import Call, arguments, files, one_line, unsee
 from test_methods import BUILT, REQUEST
 
-from unsee import facets
 from unsee.benchmarks.protocol import Protocol, asked_of_unseen
 from unsee.data import Sample
+from unsee.data.samples_file import load_samples
 from unsee.errors import PictureError, UnseeError
 from unsee.methods import make_method
 from unsee.models import VisionLanguageModel, load
@@ -87,13 +87,13 @@ def test_pictures_are_files_beside_the_data(tmp_path: Path) -> None:
     (tmp_path / "shown" / "none.png").write_text("no picture")
     row = {"question": "What is it?", "answer": "This is a cross.", "picture": "shown/cross.png"}
     (tmp_path / "data.json").write_text(json.dumps([row, row]))
-    found = facets.load(tmp_path / "data.json", [])
+    found = load_samples(tmp_path / "data.json", [])
     assert [s.picture == draw("cross") and s.role == "retain" for s in found] == [True, True]
     assert found[0].picture is found[1].picture
     for wrong, error in (("shown/none.png", PictureError), ("shown", UnseeError), ("x" * 999, UnseeError)):
         (tmp_path / "data.json").write_text(json.dumps([row | {"picture": wrong}]))
         with pytest.raises(error):
-            facets.load(tmp_path / "data.json", [])
+            load_samples(tmp_path / "data.json", [])
 
 
 def test_from_the_command_line(unsee: Call, tiny_folder: Path, files: Path, tmp_path: Path) -> None:

@@ -247,5 +247,5 @@ def small_tokenizer() -> Any:
         eos_token="<|im_end|>",
         pad_token="<|im_end|>",
         unk_token="<|endoftext|>",
-        padding_side="left",
+        padding_side="right",  # as SmolLM2's; nothing here may count on the other habit
     )

@@ -211,7 +211,8 @@ def _folder_name(name: str) -> str:
 def _samples(path: Path, request: Request, seed: int) -> list[Sample]:
     """A whole facets file, in this project's or the authors' format."""
     from unsee.data.authors import read_facets
-    from unsee.facets import FacetSettings, load, varied
+    from unsee.data.samples_file import load_samples
+    from unsee.facets import FacetSettings, varied
 
     try:
         authors = '"conversations"' in path.read_text(encoding="utf-8-sig")
@@ -220,7 +221,7 @@ def _samples(path: Path, request: Request, seed: int) -> list[Sample]:
     if authors:
         return read_facets(path, request.concept, picture=request.pictures[0])
     # What a run has written may speak of its variations too; the same seed makes the same.
-    return load(path, [*request.pictures, *request.protected, *varied(request, FacetSettings(), seed)])
+    return load_samples(path, [*request.pictures, *request.protected, *varied(request, FacetSettings(), seed)])
 
 
 def _settings(changes: Sequence[str] | None) -> dict[str, Any]:

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from unsee import facets as facet_files
-from unsee import report
+from unsee import facets, report
 from unsee.benchmarks.protocol import Originals, Protocol, Recorder
 from unsee.data import Picture, Request, Sample
+from unsee.data.samples_file import load_samples, save_samples
 from unsee.errors import TrainingError, UnseeError
 from unsee.facets import Facets, FacetSettings
 from unsee.methods import Method
@@ -208,14 +208,14 @@ def _facets(
     say("building facets", 0, 1)
     path = folder.work / "facets.json"
     if samples is not None:
-        built = facet_files.given(vlm, request, samples, settings, force, anew)
+        built = facets.given(vlm, request, samples, settings, force, anew)
     elif path.exists() and "new_answer" in folder.config:
-        shown = [*request.pictures, *request.protected, *facet_files.varied(request, settings, seed)]
-        read = facet_files.load(path, shown)
+        shown = [*request.pictures, *request.protected, *facets.varied(request, settings, seed)]
+        read = load_samples(path, shown)
         built = Facets(read, folder.config["new_answer"], folder.config["left_out"])
     else:
-        built = facet_files.build(vlm, request, settings, seed, force)
-    facet_files.save(built.samples, path)
+        built = facets.build(vlm, request, settings, seed, force)
+    save_samples(built.samples, path)
     folder.note(new_answer=built.new_answer, left_out=built.left_out)
     say("building facets", 1, 1)
     return built
