@@ -283,7 +283,7 @@ def test_a_requirement_sets_the_exit_code(unsee: Call, knowing_folder: Path, fil
 
 
 def test_an_exploding_training_is_one_line(unsee: Call, knowing_folder: Path, files: Path, tmp_path: Path) -> None:
-    changes = ["learning_rate=1", "lora_alpha=65536", "steps=40"]
+    changes = ["learning_rate=1", "alpha=1000", "steps=40"]
     ended = unsee(*arguments(knowing_folder, files, tmp_path / "run", set=changes))
     one_line(ended, 5, "training stopped at step", "smaller learning_rate")
     assert not list(tmp_path.iterdir())

@@ -269,7 +269,7 @@ def test_an_unknown_concept_leaves_nothing_behind(knowing: VisionLanguageModel, 
 def test_an_exploded_training_leaves_nothing_behind(knowing: VisionLanguageModel, tmp_path: Path) -> None:
     original = weights(knowing)
     with pytest.raises(TrainingError):
-        run(knowing, tmp_path / "run", changes={"learning_rate": 1.0, "lora_alpha": 65536})
+        run(knowing, tmp_path / "run", changes={"learning_rate": 1.0, "alpha": 1000.0})
     assert list(tmp_path.iterdir()) == [] and changed(original, weights(knowing)) == set()
 
 

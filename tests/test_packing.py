@@ -9,14 +9,17 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from conftest import draw
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.tuners.lora.layer import Linear
 
 from unsee.data import Picture, Sample
 from unsee.models import VisionLanguageModel, load, packing
+from unsee.models.attention import _written_out
 from unsee.models.lora import add_lora
+from unsee.models.lora_linear import LoraLinear
 from unsee.models.packing import EncodedPack, batches, collate
 from unsee.models.prompting import Prompter, Suffix, spans_of
 
@@ -150,16 +153,50 @@ def test_slices_are_cut_between_suffixes(tiny: VisionLanguageModel, monkeypatch:
     assert len(collate([one], tiny.prompter).slices.widths) == 2
 
 
-def test_what_enters_an_adapter_is_not_cast_to_and_fro(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Under autocast PEFT's own cast to float32 changes nothing but time and memory."""
-    half = load(str(tiny_folder), dtype=torch.bfloat16)
-    loosen(half)
-    adapters: list[Any] = [m for m in half.model.modules() if isinstance(m, BaseTunerLayer)]
-    batch = collate([pack(half, (RED, TALK))], half.prompter)
-    found = half.logits(batch)
-    assert adapters and all(m.cast_input_dtype_enabled for m in adapters)
-    monkeypatch.setattr(half, "autocast", lambda: torch.autocast("cpu", torch.bfloat16))
-    assert torch.equal(half.logits(batch), found)
+def test_a_layer_and_its_lora_together_are_what_peft_computes(tiny: VisionLanguageModel) -> None:
+    """The same logits and the same gradients as from PEFT's own forward, in float32."""
+    loosen(tiny)
+    batch = collate([pack(tiny, (RED, TALK)), pack(tiny, (None, TALK))], tiny.prompter)
+    layers: list[Any] = [m for m in tiny.model.modules() if isinstance(m, LoraLinear)]
+    assert layers
+    found = []
+    for kind in (LoraLinear, Linear):
+        for layer in layers:
+            layer.__class__ = kind
+        tiny.model.zero_grad()
+        logits = tiny.logits(batch)
+        (logits.log_softmax(-1) * torch.linspace(-1, 1, logits.numel()).view_as(logits)).sum().backward()
+        trained = [p for n, p in tiny.model.named_parameters() if "lora_" in n]
+        found.append([logits, *(p.grad for p in trained if p.grad is not None)])
+    assert len(found[0]) == len(found[1]) > len(layers)
+    assert all(close(a, b) for a, b in zip(*found, strict=True))
+
+
+def test_an_adapter_that_is_not_plain_is_left_to_peft(tiny: VisionLanguageModel) -> None:
+    loosen(tiny)
+    batch = collate([pack(tiny, (RED, TALK))], tiny.prompter)
+    plain = tiny.logits(batch)
+    for layer in tiny.model.modules():
+        if isinstance(layer, LoraLinear):
+            layer.lora_dropout["default"] = torch.nn.Dropout(0.0)
+    assert close(tiny.logits(batch), plain)  # with dropout, the way of PEFT
+    with tiny.original():
+        assert not close(tiny.logits(batch), plain)
+
+
+def test_attention_written_out_equals_the_kernel() -> None:
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(2, 3, n, 8, dtype=torch.float64, requires_grad=True) for n in (4, 6, 6))
+    bias = torch.zeros(2, 1, 4, 6, dtype=torch.float64).masked_fill(torch.ones(4, 6).tril(2) == 0, -torch.inf)
+    wanted = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=0.3)
+    found = _written_out(q, k, v, bias, 0.3)
+    assert torch.allclose(found, wanted)
+    for a, b in zip(
+        torch.autograd.grad(found.sin().sum(), (q, k, v)),
+        torch.autograd.grad(wanted.sin().sum(), (q, k, v)),
+        strict=True,
+    ):
+        assert torch.allclose(a, b)
 
 
 def test_a_suffix_does_not_see_the_others(tiny: VisionLanguageModel) -> None:

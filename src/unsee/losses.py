@@ -49,10 +49,11 @@ def dual_masked_kl(
     kept = int(keep_token.sum()) if count is None else count
     if not keep_token.any():
         return logits.sum() * 0.0
-    found = F.log_softmax(logits[keep_token], -1)
-    wanted = reference[keep_token].to(found.dtype)
-    terms = wanted.exp() * (wanted - found)
-    return (terms * keep_vocabulary).sum() / max(1, kept)
+    wanted = reference.to(logits.dtype)
+    weight = wanted.exp() * keep_vocabulary
+    # log P_hat = logits - logsumexp(logits), but no second `[tokens, vocabulary]` is made of them.
+    terms = (weight * (wanted - logits)).sum(-1) + weight.sum(-1) * logits.logsumexp(-1)
+    return terms[keep_token].sum() / max(1, kept)
 
 
 def kl_divergence(logits: torch.Tensor, reference: torch.Tensor, count: int | None = None) -> torch.Tensor:

@@ -6,15 +6,25 @@ import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
 from peft.utils import ModulesToSaveWrapper
 from peft.utils.constants import DUMMY_TARGET_MODULES
 from safetensors import SafetensorError
+from torch import nn
 
 from unsee.errors import UnseeError, first_line
+from unsee.models.lora_linear import LoraLinear
 from unsee.models.vlm import VisionLanguageModel
+
+
+def _fast(config: Any) -> Any:
+    """The same adapter, its linear layers computed by `LoraLinear`; other kinds of adapters are left alone."""
+    if isinstance(config, LoraConfig):
+        config._register_custom_module({nn.Linear: LoraLinear})
+    return config
 
 
 def add_lora(
@@ -48,7 +58,7 @@ def add_lora(
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        vlm.model = get_peft_model(vlm.model, config)
+        vlm.model = get_peft_model(vlm.model, _fast(config))
     for name, value in vlm.model.named_parameters():
         if value.requires_grad and "lora_" not in name:
             value.data = value.data.float()  # in bfloat16 the small steps of the projector would round to nothing
@@ -84,7 +94,7 @@ def add_columns(vlm: VisionLanguageModel, layers: Sequence[str], count: int) -> 
     """
     if vlm.adapted:
         raise UnseeError("the model carries an adapter already; take it off or merge it first")
-    vlm.model = get_peft_model(vlm.model, LoraConfig(r=count, lora_alpha=count, target_modules=list(layers)))
+    vlm.model = get_peft_model(vlm.model, _fast(LoraConfig(r=count, lora_alpha=count, target_modules=list(layers))))
     for name, value in vlm.model.named_parameters():
         if "lora_A." in name:
             value.data.zero_()
@@ -139,7 +149,8 @@ def load_adapter(vlm: VisionLanguageModel, folder: Path) -> None:
     if not (folder / "adapter_config.json").is_file():
         raise UnseeError(f"there is no adapter in {folder}")
     try:
-        vlm.model = PeftModel.from_pretrained(vlm.model, str(folder)).eval()
+        config = PeftConfig.from_pretrained(str(folder))
+        vlm.model = PeftModel.from_pretrained(vlm.model, str(folder), config=_fast(config)).eval()
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise UnseeError(f"cannot load the adapter in {folder}: {first_line(error)}") from None
     vlm.forget_features()

@@ -48,20 +48,22 @@ class Slices:
 
     widths: list[int]
     masks: list[torch.Tensor | None]
-    _kept: dict[tuple[int, torch.dtype, torch.device], list[torch.Tensor | None]] = field(default_factory=dict)
+    _kept: dict[tuple[int, torch.dtype, torch.device], list[torch.Tensor]] = field(default_factory=dict)
 
-    def biases(self, groups: int, like: torch.Tensor) -> list[torch.Tensor | None]:
-        """The masks as numbers to add, `[rows, 1, groups * width, prefix + width]`; made once for all layers."""
+    def biases(self, groups: int, like: torch.Tensor) -> list[torch.Tensor]:
+        """The masks as numbers to add, `[rows or 1, 1, groups * width, prefix + width]`; made once for all layers."""
         key = (groups, like.dtype, like.device)
         if key not in self._kept:
+            sights = [
+                torch.ones(1, 1, width, width, dtype=torch.bool).tril() if mask is None else mask
+                for width, mask in zip(self.widths, self.masks, strict=True)
+            ]
             self._kept[key] = [
-                None
-                if mask is None
-                else torch.zeros(mask.shape, dtype=like.dtype)
-                .masked_fill(~mask, -torch.inf)
+                torch.zeros(sight.shape, dtype=like.dtype)
+                .masked_fill(~sight, -torch.inf)
                 .repeat(1, 1, groups, 1)
                 .to(like.device)
-                for mask in self.masks
+                for sight in sights
             ]
         return self._kept[key]
 

@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils import ModulesToSaveWrapper
 from PIL import Image
 from torch import nn
@@ -123,21 +122,9 @@ class VisionLanguageModel:
     def autocast(self) -> Iterator[None]:
         """bfloat16 arithmetic where the weights are bfloat16 (adapters stay float32)."""
         dtype = self.base.dtype
-        if dtype not in (torch.bfloat16, torch.float16):
+        half = dtype in (torch.bfloat16, torch.float16)
+        with torch.autocast(self.device.type, dtype) if half else contextlib.nullcontext():
             yield
-            return
-        # PEFT would turn what enters an adapter into float32, for autocast to turn it back: twice copied, and the
-        # copy kept for the backward pass, one for each linear layer.
-        adapters: list[Any] = [m for m in self.base.modules() if isinstance(m, BaseTunerLayer)]
-        adapters = [m for m in adapters if getattr(m, "cast_input_dtype_enabled", False)]
-        for module in adapters:
-            module.cast_input_dtype_enabled = False
-        try:
-            with torch.autocast(self.device.type, dtype):
-                yield
-        finally:
-            for module in adapters:
-                module.cast_input_dtype_enabled = True
 
     def pixels(self, pictures: Sequence[Picture]) -> torch.Tensor:
         """`[pictures, 3, height, width]` as the processor makes them, in the model's dtype."""
