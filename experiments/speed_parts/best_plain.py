@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
+from peft.tuners.lora.layer import Linear
 
 from speed_parts.peer import batches, collated, generated
 from speed_parts.world import World
@@ -22,11 +23,11 @@ class BestPlain:
         answer_batch: questions a call of `generate` answers; likewise.
     """
 
-    name = "best plain"
+    name, layers = "best plain", Linear
 
     def __init__(self, world: World, batch: int = 8, answer_batch: int = 16):
         self.world, self.batch, self.answer_batch = world, batch, answer_batch
-        world.attach()
+        world.attach(self.layers)
 
     def train(self, samples: Sequence[Sample]) -> float:
         """One pass; gradients are accumulated."""

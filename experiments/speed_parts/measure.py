@@ -21,6 +21,7 @@ from unsee.benchmarks.protocol import Item, Protocol, Recorder
 from unsee.data import Sample
 from unsee.methods.encoded import Encoded
 from unsee.models import answering, load
+from unsee.models.lora_linear import LoraLinear
 
 
 @dataclasses.dataclass(frozen=True)
@@ -173,7 +174,7 @@ def agreement(task: dict[str, Any], folder: Path, sizes: Sizes, device: str) -> 
     world = opened(folder, device, task["dtype"])
     paths: dict[str, Any] = {"peer": Peer(world)}
     bare = dataclasses.replace(world)
-    bare.attach = lambda: None  # the LoRA is on already
+    bare.attach = lambda layers: None  # the LoRA is on already
     paths["best plain"] = BestPlain(bare, 4, 4)
     paths |= {form: Ours(bare, form) for form in ("slices", "mask", "cache")}
     for name, some in (("one picture", samples), ("mixed", mixed)):
@@ -182,6 +183,7 @@ def agreement(task: dict[str, Any], folder: Path, sizes: Sizes, device: str) -> 
             if name == "mixed" and kind == "cache":
                 continue  # it is written for one picture
             world.vlm.sliced = kind != "mask"
+            world.compute_with(path.layers)
             loss, gradients = gradients_of(world, path, some)
             wanted = wanted or (loss, gradients)
             found["loss"][f"{kind}, {name}"] = abs(loss - wanted[0]) / abs(wanted[0])
@@ -190,7 +192,10 @@ def agreement(task: dict[str, Any], folder: Path, sizes: Sizes, device: str) -> 
             )
             found["compared"][f"{kind}, {name}"] = len(gradients)
     world.vlm.sliced = True
-    said = {kind: paths[kind].answers(asked, sizes.limit) for kind in ("peer", "best plain", "slices")}
+    said = {}
+    for kind in ("peer", "best plain", "slices"):
+        world.compute_with(paths[kind].layers)
+        said[kind] = paths[kind].answers(asked, sizes.limit)
     for kind in ("best plain", "slices"):
         pairs = [(q, a, b) for q, a, b in zip(asked, said["peer"], said[kind], strict=True) if a != b]
         found["answers"][kind] = [closeness(world, q, a, b) for q, a, b in pairs]
@@ -261,7 +266,7 @@ def counting_prefixes(world: World) -> Iterator[dict[str, int]]:
 def counts(task: dict[str, Any], folder: Path, sizes: Sizes, device: str) -> dict[str, Any]:
     """What one question set costs in forwards, all metrics of it: the recorder of `unsee forget`, before and after."""
     world = opened(folder, device, task["dtype"])
-    world.attach()
+    world.attach(LoraLinear)
     asked = samples_on_picture(sizes.asked)
     items = []
     for s in asked:

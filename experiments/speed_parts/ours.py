@@ -18,6 +18,7 @@ from unsee.methods.encoded import Encoded
 from unsee.methods.gradients import gradients
 from unsee.methods.siu import SIU
 from unsee.models import Question, VisionLanguageModel, answer
+from unsee.models.lora_linear import LoraLinear
 from unsee.models.packing import EncodedPack, collate
 
 Form = Literal["slices", "mask", "cache"]
@@ -44,12 +45,12 @@ class Ours:
         reference: whether the original's log-probabilities are recorded and DMK is part of the loss.
     """
 
-    name = "ours"
+    name, layers = "ours", LoraLinear
 
     def __init__(self, world: World, form: Form = "slices", reference: bool = True):
         self.world, self.form, self.reference = world, form, reference
         world.vlm.sliced = form != "mask"
-        world.attach()
+        world.attach(self.layers)
         self.seconds: dict[str, float] = {}
 
     def train(self, samples: Sequence[Sample]) -> float:

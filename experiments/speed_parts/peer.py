@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from peft.tuners.lora.layer import Linear
 
 from speed_parts.world import World
 from unsee.data import Sample
@@ -49,13 +50,13 @@ def batches(samples: Sequence[Sample], size: int) -> list[list[Sample]]:
 class Peer:
     """Padded batches of 4, a second model as reference, logits at every position, one question at a time."""
 
-    name = "peer"
+    name, layers = "peer", Linear
 
     def __init__(self, world: World):
         self.world = world
         # The reference (or "oracle") is the whole model once more: deepcopied, or loaded a second time.
         self.reference = copy.deepcopy(world.vlm.model).eval().requires_grad_(False)
-        world.attach()
+        world.attach(self.layers)
 
     def train(self, samples: Sequence[Sample]) -> float:
         """One pass; gradients are accumulated. `Trainer` runs it under autocast (`bf16=True`)."""

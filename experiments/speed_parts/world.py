@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from peft.tuners.lora.layer import Linear
 from PIL import Image, ImageDraw
 
 from unsee.benchmarks import wording as benchmark
@@ -118,14 +119,25 @@ class World:
     vlm: VisionLanguageModel
     picture: Picture
 
-    def attach(self) -> None:
-        """The LoRA of all paths: rank 32 on every linear layer of W, exact targets, B not zero (as in training)."""
+    def attach(self, layers: type[Linear]) -> None:
+        """The LoRA of all paths: rank 32 on every linear layer of W, exact targets, B not zero (as in training).
+
+        Args:
+            layers: which class computes them: PEFT's `Linear`, or this project's `LoraLinear`.
+        """
         add_lora(self.vlm, RANK, ALPHA, seed=0)
+        self.compute_with(layers)
         generator = torch.Generator().manual_seed(0)
         with torch.no_grad():
             for name, value in self.vlm.model.named_parameters():
                 if "lora_B" in name:
                     value.copy_(torch.randn(value.shape, generator=generator) * 0.01)
+
+    def compute_with(self, layers: type[Linear]) -> None:
+        """The same weights, computed by another class."""
+        for module in self.vlm.model.modules():
+            if isinstance(module, Linear):
+                module.__class__ = layers
 
     @cached_property
     def method(self) -> SIU:
