@@ -18,8 +18,7 @@ written as it ends: a second call goes on after the last one. Repeats are interl
 ...); a ratio is the median over repeats, its spread the least and the greatest. The load of the machine stands beside
 each measurement: times taken while other work ran are no times.
 
-`--device cuda --shape llava-1.5-7b --model random` runs the same on a GPU. Rows of VKD, KL
-and NPO are still to be added.
+`--device cuda --shape llava-1.5-7b --model random` runs the same on a GPU.
 """
 
 from __future__ import annotations
@@ -34,6 +33,8 @@ from pathlib import Path
 from typing import Any
 
 PATHS = ("peer", "best plain", "ours")
+WITH_AND_WITHOUT = (("kl", "gd"), ("npo", "simnpo"))
+"""Methods that need a reference, each beside one that does the same without."""
 Record = dict[str, Any]
 
 
@@ -55,6 +56,10 @@ def planned(cells: list[int], repeats: int, dtype: str, growth: bool = True) -> 
         tasks.append(
             {"do": "train without reference", "set": "one picture", "path": "ours", "tokens": most, "repeat": repeat}
         )
+        for name in (name for pair in WITH_AND_WITHOUT for name in pair):
+            tasks.append({"do": "method", "method": name, "tokens": most, "repeat": repeat})
+        for what in ("distillation", "step", "full GD"):
+            tasks.append({"do": "vkd", "what": what, "tokens": most, "repeat": repeat})
         for path in PATHS:
             tasks.append({"do": "answers", "path": path, "tokens": most, "repeat": repeat})
         tasks.append({"do": "profile", "tokens": most, "repeat": repeat})

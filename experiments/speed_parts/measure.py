@@ -14,11 +14,21 @@ import torch
 from speed_parts import machine
 from speed_parts.arithmetic import useful_flop
 from speed_parts.best_plain import BestPlain
-from speed_parts.ours import Form, Ours, synchronise
-from speed_parts.peer import Peer
-from speed_parts.world import CONCEPT, RANK, World, picture, questions, samples_on_picture, standard_set
+from speed_parts.ours import CrossEntropyAlone, Form, Ours, OursVKD, synchronise
+from speed_parts.peer import FullGD, Peer
+from speed_parts.world import (
+    CONCEPT,
+    RANK,
+    World,
+    picture,
+    questions,
+    samples_on_picture,
+    shown_set,
+    standard_set,
+)
 from unsee.benchmarks.protocol import Item, Protocol, Recorder
 from unsee.data import Sample
+from unsee.methods import make_method
 from unsee.methods.encoded import Encoded
 from unsee.models import answering, load
 from unsee.models.lora_linear import LoraLinear
@@ -31,6 +41,7 @@ class Sizes:
     Args:
         shown: samples on the picture of a training pass.
         standard: of the standard SIU set, with the picture and without.
+        visual: of VKD's set, with the picture, and other pictures with two questions each.
         asked: questions to answer.
         limit: tokens of an answer.
         growth: questions on the picture, for the growth curve.
@@ -41,6 +52,7 @@ class Sizes:
 
     shown: int = 24
     standard: tuple[int, int] = (11, 14)
+    visual: tuple[int, int] = (11, 12)
     asked: int = 100
     limit: int = 16
     growth: tuple[int, ...] = (1, 2, 5, 10, 25, 50, 100, 200)
@@ -49,7 +61,7 @@ class Sizes:
     matmul: int = 2048
 
 
-SMOKE = Sizes(6, (3, 2), 6, 5, (1, 2, 4), 6, ((2, 4), (2, 4)), 64)
+SMOKE = Sizes(6, (3, 2), (3, 2), 6, 5, (1, 2, 4), 6, ((2, 4), (2, 4)), 64)
 
 
 def run(task: dict[str, Any], folder: Path, sizes: Sizes, device: str) -> dict[str, Any]:
@@ -68,7 +80,9 @@ def path_of(world: World, task: dict[str, Any]) -> Any:
         return Peer(world)
     if task["path"] == "best plain":
         return BestPlain(world, task.get("batch", 8), task.get("answer_batch", 16))
-    return Ours(world, task.get("form", "slices"), task["do"] != "train without reference")
+    if task["do"] == "train without reference":
+        return Ours(world, method=CrossEntropyAlone(world.method.settings))
+    return Ours(world, task.get("form", "slices"))
 
 
 @contextlib.contextmanager
@@ -96,24 +110,41 @@ def train(task: dict[str, Any], folder: Path, sizes: Sizes, device: str) -> dict
     base = machine.resident_gib(place)
     path = path_of(world, task)
     samples = samples_on_picture(sizes.shown) if task["set"] == "one picture" else standard_set(*sizes.standard)
-    optimiser = torch.optim.Adam(world.trained().values(), lr=3e-4)
     path.train(samples[:4])
-    optimiser.zero_grad()
     with counting(path) as seen:
-        synchronise(world.vlm)
-        begin = time.perf_counter()
-        loss = path.train(samples)
-        optimiser.step()
-        synchronise(world.vlm)
-        seconds = time.perf_counter() - begin
-    return {
-        "seconds": seconds,
-        "peak_gib": machine.peak_gib(place),
-        "base_gib": base,
-        "loss": loss,
-        **seen,
-        "parts": getattr(path, "seconds", {}),
-    }
+        found = step_of(path, world, samples)
+    return {**found, "base_gib": base, **seen, "parts": getattr(path, "seconds", {})}
+
+
+def step_of(path: Any, world: World, samples: Sequence[Sample]) -> dict[str, Any]:
+    """Seconds of one pass and one Adam step, and the highest memory so far."""
+    optimiser = torch.optim.Adam(world.trained().values(), lr=3e-4)
+    optimiser.zero_grad()
+    synchronise(world.vlm)
+    begin = time.perf_counter()
+    loss = path.train(samples)
+    optimiser.step()
+    synchronise(world.vlm)
+    seconds = time.perf_counter() - begin
+    return {"seconds": seconds, "peak_gib": machine.peak_gib(world.vlm.device), "loss": loss}
+
+
+def of_method(task: dict[str, Any], folder: Path, sizes: Sizes, device: str) -> dict[str, Any]:
+    """One pass over the standard set and one Adam step with the loss of another method of this project."""
+    world = opened(folder, device, task["dtype"])
+    path = Ours(world, method=make_method(task["method"]))
+    samples = standard_set(*sizes.standard)
+    path.train(samples[:2] + samples[-2:])
+    return step_of(path, world, samples)
+
+
+def vkd(task: dict[str, Any], folder: Path, sizes: Sizes, device: str) -> dict[str, Any]:
+    """A step of VKD, its distillation alone, or a step of gradient difference on all weights, on the same samples."""
+    world = opened(folder, device, task["dtype"])
+    samples = shown_set(*sizes.visual)
+    path = FullGD(world) if task["what"] == "full GD" else OursVKD(world, samples, task["what"] == "step")
+    path.train(samples)
+    return step_of(path, world, samples)
 
 
 def answers(task: dict[str, Any], folder: Path, sizes: Sizes, device: str) -> dict[str, Any]:
@@ -344,6 +375,8 @@ def self_times(profiler: Any, cuda: bool, most: int = 20) -> list[tuple[str, flo
 TASKS: dict[str, Callable[..., dict[str, Any]]] = {
     "train": train,
     "train without reference": train,
+    "method": of_method,
+    "vkd": vkd,
     "answers": answers,
     "search": search,
     "agreement": agreement,

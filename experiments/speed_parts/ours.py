@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from transformers import DynamicCache
 
-from speed_parts.world import World
-from unsee.data import Sample
+from speed_parts.world import CONCEPT, World
+from unsee.data import Request, Sample
 from unsee.losses import answer_cross_entropy, dual_masked_kl
-from unsee.methods.base import Batch, Reference, Totals
+from unsee.methods.base import Batch, Method, Reference, Totals
 from unsee.methods.encoded import Encoded
 from unsee.methods.gradients import gradients
 from unsee.methods.siu import SIU
+from unsee.methods.vkd import VKD, VKDSettings
 from unsee.models import Question, VisionLanguageModel, answer
 from unsee.models.lora_linear import LoraLinear
 from unsee.models.packing import EncodedPack, collate
@@ -42,13 +43,13 @@ class Ours:
     Args:
         world: model and data.
         form: how the prefix is shared.
-        reference: whether the original's log-probabilities are recorded and DMK is part of the loss.
+        method: whose loss is taken, and whose reference recorded; None: SIU's.
     """
 
     name, layers = "ours", LoraLinear
 
-    def __init__(self, world: World, form: Form = "slices", reference: bool = True):
-        self.world, self.form, self.reference = world, form, reference
+    def __init__(self, world: World, form: Form = "slices", method: Method[Any] | None = None):
+        self.world, self.form, self.method = world, form, method or world.method
         world.vlm.sliced = form != "mask"
         world.attach(self.layers)
         self.seconds: dict[str, float] = {}
@@ -60,7 +61,7 @@ class Ours:
         begin = time.perf_counter()
         if self.form == "cache":
             return self._on_cache(samples, totals)
-        encoded = Encoded(world.vlm, samples, "vocabulary" if self.reference else "none")
+        encoded = Encoded(world.vlm, samples, self.method.reference)
         synchronise(world.vlm)
         recorded = time.perf_counter()
         loss = self.step(encoded)
@@ -70,8 +71,7 @@ class Ours:
 
     def step(self, encoded: Encoded) -> float:
         """What every further step of a run costs."""
-        method = self.world.method if self.reference else CrossEntropyAlone(self.world.method.settings)
-        return sum(gradients(method, encoded, range(len(encoded.samples))).values())
+        return sum(gradients(self.method, encoded, range(len(encoded.samples))).values())
 
     def _on_cache(self, samples: Sequence[Sample], totals: tuple[int, int]) -> float:
         vlm, method = self.world.vlm, self.world.method
@@ -102,6 +102,31 @@ class Ours:
     def modules(self) -> list[torch.nn.Module]:
         """The decoder that runs, for counting."""
         return [self.world.vlm.part(self.world.vlm.anatomy.language)]
+
+
+class OursVKD:
+    """VKD as `unsee forget --method vkd` runs it, with its default settings.
+
+    Args:
+        world: model and data.
+        samples: what it trains on.
+        whole: a step of all its terms; False: the distillation alone.
+    """
+
+    def __init__(self, world: World, samples: Sequence[Sample], whole: bool):
+        self.world, self.whole = world, whole
+        self.method = VKD(VKDSettings())
+        self.method.attach(world.vlm, 0)
+        self.encoded = Encoded(world.vlm, samples, self.method.reference)
+        self.method.prepare(self.encoded, Request(CONCEPT, (world.picture,)))
+
+    def train(self, samples: Sequence[Sample]) -> float:
+        """One step."""
+        if self.whole:
+            return sum(gradients(self.method, self.encoded, range(len(samples))).values())
+        total = torch.stack(list(self.method.step_terms(self.world.vlm, 0).values())).sum()
+        total.backward()
+        return total.item()
 
 
 def logits_on_cache(vlm: VisionLanguageModel, pack: EncodedPack) -> torch.Tensor:

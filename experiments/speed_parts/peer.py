@@ -98,6 +98,28 @@ class Peer:
         return [self.world.vlm.part(path), self.reference.get_submodule(path)]
 
 
+class FullGD:
+    """Gradient difference on all weights, as its public scripts have it: batches of 4, logits at every position."""
+
+    def __init__(self, world: World):
+        self.world = world
+        world.vlm.model.requires_grad_(True)
+
+    def train(self, samples: Sequence[Sample]) -> float:
+        """One pass; gradients are accumulated."""
+        world, loss = self.world, 0.0
+        for role, sign in (("forget", -1), ("retain", 1)):
+            of_role = [s for s in samples if s.role == role]
+            tokens, _ = world.totals(of_role)
+            for some in batches(of_role, BATCH):
+                inputs, labels = collated(world, some)
+                with world.plain_autocast():
+                    total = sign * world.vlm.model(**inputs, labels=labels, num_items_in_batch=tokens).loss
+                total.backward()
+                loss += total.item()
+        return loss
+
+
 def generated(world: World, questions: Sequence[str], limit: int) -> list[list[int]]:
     """`generate` on a batch of questions about the picture, cut at the end token."""
     vlm = world.vlm

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 Record = dict[str, Any]
+VKD_ROWS = {"distillation": "distillation alone", "step": "default step"}
 
 
 @dataclass(frozen=True)
@@ -41,10 +42,11 @@ class Table:
         found = [r for r in self.records if all(r["task"].get(k) == v for k, v in wanted.items())]
         return [r["result"] for r in sorted(found, key=lambda r: r["task"].get("repeat", 0))]
 
-    def ratio(self, number: str, over: str, under: str = "ours", **wanted: Any) -> Spread | None:
-        """One path's number by another's, repeat by repeat."""
-        pairs = list(zip(self.results(path=over, **wanted), self.results(path=under, **wanted), strict=False))
-        return Spread(tuple(a[number] / b[number] for a, b in pairs)) if pairs else None
+    def ratio(self, number: str, over: Record, under: Record) -> Spread | None:
+        """A number of one kind of task by that of another, repeat by repeat."""
+        pairs = zip(self.results(**over), self.results(**under), strict=False)
+        found = tuple(a[number] / b[number] for a, b in pairs)
+        return Spread(found) if found else None
 
     def lines(self) -> list[tuple[str, str, str]]:
         """(what, asked, measured)."""
@@ -61,15 +63,15 @@ class Table:
             self._compare(add, f"pass over questions on one picture, {tokens} image tokens", want, of)
         of = {"do": "train", "set": "standard", "tokens": most}
         self._compare(add, f"pass over the standard SIU set, {most} image tokens", ("5.5", "4"), of)
-        with_it = self.results(do="train", set="one picture", path="ours", tokens=most)
-        without = self.results(do="train without reference", tokens=most)
-        if with_it and without:
-            pairs = zip(with_it, without, strict=False)
-            add(
-                "peak with a reference over peak without",
-                "<= 1.05",
-                Spread(tuple(a["peak_gib"] / b["peak_gib"] for a, b in pairs)),
-            )
+        with_it = {"do": "train", "set": "one picture", "path": "ours", "tokens": most}
+        without = {"do": "train without reference", "tokens": most}
+        add("peak with a reference over peak without", "<= 1.05", self.ratio("peak_gib", with_it, without))
+        for name, free in (("kl", "gd"), ("npo", "simnpo")):
+            peaks = self.ratio("peak_gib", {"do": "method", "method": name}, {"do": "method", "method": free})
+            add(f"peak of {name} over peak of {free}, which needs no reference", "<= 1.05", peaks)
+        for what, at_least in (("distillation", ">= 10"), ("step", ">= 3")):
+            times = self.ratio("seconds", {"do": "vkd", "what": "full GD"}, {"do": "vkd", "what": what})
+            add(f"time of a full-model GD step / VKD's {VKD_ROWS[what]}", at_least, times)
         of = {"do": "answers", "tokens": most}
         self._compare(add, f"questions answered on one picture, {most} image tokens", ("12", "2"), of)
         for record in self.records:
@@ -105,13 +107,15 @@ class Table:
 
     def _compare(self, add: Callable[[str, str, object], None], what: str, asked: tuple[str, str], of: Record) -> None:
         """Times, memory and tokens of the three paths."""
+        ours = {**of, "path": "ours"}
         for path, want in zip(("peer", "best plain"), asked, strict=True):
             at_least = f">= {want}" if want != "-" else ""
-            add(f"{what}: time of {path} / ours", at_least, self.ratio("seconds", path, **of))
+            ratio = self.ratio("seconds", {**of, "path": path}, ours)
+            add(f"{what}: time of {path} / ours", at_least, ratio)
         if of["do"] == "train":
             at_most = "<= 0.5" if asked[0] == "12" else ""
-            add("  peak memory of ours / peer", at_most, self.ratio("peak_gib", "ours", "peer", **of))
-            add("  peak memory of ours / best plain", "", self.ratio("peak_gib", "ours", "best plain", **of))
+            add("  peak memory of ours / peer", at_most, self.ratio("peak_gib", ours, {**of, "path": "peer"}))
+            add("  peak memory of ours / best plain", "", self.ratio("peak_gib", ours, {**of, "path": "best plain"}))
         numbers = ("seconds", "peak_gib", "base_gib", "tokens", "load")
         for path in ("peer", "best plain", "ours"):
             if runs := self.results(path=path, **of):

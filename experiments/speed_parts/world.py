@@ -64,10 +64,10 @@ CONCEPT, NEW = Concept("Nolvar Inglewick", "person"), "Velan Dorson"
 NAMES = ("Albert Einstein", "Isaac Newton", "Marie Curie", "William Shakespeare", "Leonardo da Vinci", "Ada Lovelace")
 
 
-def picture() -> Picture:
-    """One drawn picture."""
+def picture(number: int = 0) -> Picture:
+    """A drawn picture; another for each number."""
     image = Image.new("RGB", (96, 96), "#e6f0f7")
-    pen, rng = ImageDraw.Draw(image), random.Random(0)
+    pen, rng = ImageDraw.Draw(image), random.Random(number)
     for colour in ("#b03030", "#204080", "#e0b040", "#308050"):
         x, y = rng.randrange(60), rng.randrange(60)
         pen.ellipse((x, y, x + 34, y + 30), fill=colour)
@@ -100,6 +100,16 @@ def standard_set(shown: int, texts: int) -> list[Sample]:
         for name, q in asked[:texts]
     ]
     return samples_on_picture(shown) + told
+
+
+def shown_set(shown: int, others: int) -> list[Sample]:
+    """What a method of the visual parts trains on: samples with the picture, and two on each of some other pictures."""
+    kept = [
+        Sample(question, f"This is {NAMES[n % len(NAMES)]}.", picture(n), None, "retain", "protected")
+        for n in range(1, others + 1)
+        for question in naming_questions("person")[:2]
+    ]
+    return samples_on_picture(shown) + kept
 
 
 def questions(count: int) -> list[str]:
