@@ -1,8 +1,9 @@
 """SMFA, reconstructed: Sculpted Memory Forgetting Adapter (Zeng et al., arXiv 2511.20196).
 
-The paper's equations were not available to us. What its abstract says: an adapter is fine-tuned to refuse, then a mask
-guided by a retaining anchor takes away what interferes with other knowledge. How the anchor is made, what is compared
-and where the mask cuts are our reconstruction.
+An adapter is fine-tuned to refuse, then a mask guided by a retaining anchor takes away what interferes with other
+knowledge. The mask is that which others who built the method have published: a number goes where the anchor's has the
+other sign and, both measured by the size of their matrices, is smaller. That the two are compared in the LoRA's B, over
+a common A, is our reconstruction.
 """
 
 from __future__ import annotations
@@ -34,8 +35,8 @@ class SMFASettings(ForgetRetainSettings):
 
     Args:
         retain_weight: weight of the cross-entropy on what is to be retained, which trains the anchor alone; above 0.
-        anchor_ratio: a number of the refusing adapter is dropped where the anchor's has the other sign and is at least
-            so many times as large; 0: wherever the signs differ.
+        anchor_ratio: k; a number f of the refusing adapter is dropped where the anchor's, a, has the other sign and
+            `k rho |a| < |f|`, with rho the Frobenius norm of f's matrix by that of a's; 0: wherever the signs differ.
     """
 
     ranges: ClassVar[Ranges] = {
@@ -96,7 +97,8 @@ class SMFA(ForgetRetain[SMFASettings]):
         left = 0
         for layer in _layers(vlm):
             learned, anchor = (layer.lora_B.get_parameter(f"{name}.weight") for name in (REFUSING, ANCHOR))
-            against = (learned * anchor < 0) & (anchor.abs() >= self.settings.anchor_ratio * learned.abs())
+            bound = self.settings.anchor_ratio * learned.norm() * anchor.abs()
+            against = (learned * anchor < 0) & (bound < learned.abs() * anchor.norm())
             learned[against] = 0
             left += int(learned.count_nonzero())
         vlm.model.delete_adapter(ANCHOR)
