@@ -176,6 +176,18 @@ def test_the_reference_is_the_original_whatever_is_on_the_model(tiny: VisionLang
     assert Encoded(tiny, SAMPLES).reference == {}
 
 
+def test_only_what_training_sees_is_recorded(tiny: VisionLanguageModel) -> None:
+    loosen(tiny, first_layer=1)
+    some = Encoded(tiny, SAMPLES, reference="vocabulary", seen=[3, 0, 3])
+    whole = Encoded(tiny, SAMPLES, reference="vocabulary")
+    assert some.reference.keys() == {0, 3} and whole.reference.keys() == set(range(len(SAMPLES)))
+    assert some.layer == 1 and some.entering.keys() < whole.entering.keys()
+    (seen, _), (unseen, _) = some.micro_batches([0])[0], some.micro_batches([1])[0]
+    assert seen.reference is not None and seen.entering is not None
+    assert unseen.reference is None and unseen.entering is None  # W is run from its first layer on
+    assert close(tiny.logits(unseen.tensors, unseen.entering, some.layer), tiny.logits(unseen.tensors))
+
+
 def test_k_s_lies_on_prediction_positions(tiny: VisionLanguageModel) -> None:
     """The masked positions are those that predict the phrase's tokens, one before them."""
     encoded = Encoded(tiny, SAMPLES[:1])

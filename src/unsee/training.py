@@ -215,7 +215,8 @@ def train(
     begin = time.perf_counter()
     if vlm.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(vlm.device)
-    encoded = Encoded(vlm, samples, method.reference, method.pairs)
+    seen = {i for step in steps for i in step} if method.trains else None
+    encoded = Encoded(vlm, samples, method.reference, method.pairs, seen)
     method.prepare(encoded, request)
     if not method.trains:
         with torch.no_grad():

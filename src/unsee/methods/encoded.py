@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 import torch
@@ -22,8 +22,8 @@ from unsee.models.prompting import Suffix, spans_of
 class Encoded:
     """Samples as ids, with what stays the same while training goes on.
 
-    Both are recorded once, before anything is trained, in one pass over all samples, and live as long as
-    training does: the original's log-probabilities where a method needs them (`answer tokens x 4` bytes, or
+    Both are recorded once, before anything is trained, in one pass over the samples that training will see, and live
+    as long as it does: the original's log-probabilities where a method needs them (`answer tokens x 4` bytes, or
     `answer tokens x vocabulary x 4`; no second model), and the states that enter the first layer of W that
     training reaches (`tokens x hidden` numbers), one entry a suffix and one a picture's prefix.
 
@@ -33,10 +33,16 @@ class Encoded:
         reference: which log-probabilities of the original are recorded.
         pairs: whether a sample to be forgotten is a pair of answers, its `answer` and its `truth`. The two stay
             together, behind one picture or side by side in a pack of their own, so that every forward has both.
+        seen: indices of the samples that training will see; None: all. Nothing is recorded of the others.
     """
 
     def __init__(
-        self, vlm: VisionLanguageModel, samples: Sequence[Sample], reference: Reference = "none", pairs: bool = False
+        self,
+        vlm: VisionLanguageModel,
+        samples: Sequence[Sample],
+        reference: Reference = "none",
+        pairs: bool = False,
+        seen: Iterable[int] | None = None,
     ):
         self.vlm, self.samples = vlm, samples
         self.suffixes: list[Suffix] = []
@@ -57,10 +63,10 @@ class Encoded:
         self.entering: dict[int | str, torch.Tensor] = {}
         if reference != "none" or self.layer:
             with torch.no_grad(), vlm.original():
-                self._record(reference)
+                self._record(reference, range(len(samples)) if seen is None else sorted(set(seen)))
 
-    def _record(self, reference: Reference) -> None:
-        for packs, members in self._forwards(range(len(self.samples))):
+    def _record(self, reference: Reference, chosen: Sequence[int]) -> None:
+        for packs, members in self._forwards(chosen):
             tensors = collate(packs, self.vlm.prompter)
             entering = self.vlm.entering(tensors, self.layer)
             if reference != "none":
@@ -111,11 +117,13 @@ class Encoded:
             owners = [sample_of[n] for n in order]
             forget = torch.tensor([self.samples[i].role == "forget" for i in owners])
             lost = torch.tensor([n in rejected for n in order])
-            reference = torch.cat([self.reference[n] for n in order]).to(device) if self.reference else None
-            entering = None
-            if self.layer:
-                rows = [torch.cat([self.entering[k] for k in _keys(p, m)]) for p, m in zip(packs, members, strict=True)]
-                entering = pad_sequence(rows, batch_first=True).to(device)
+            reference = entering = None
+            if self.reference.keys() >= set(order):
+                reference = torch.cat([self.reference[n] for n in order]).to(device)
+            keys = [_keys(p, m) for p, m in zip(packs, members, strict=True)]
+            if self.entering.keys() >= {k for row in keys for k in row}:
+                entering = pad_sequence([torch.cat([self.entering[k] for k in row]) for row in keys], batch_first=True)
+                entering = entering.to(device)
             of = tensors.sample
             batch = Batch(tensors, forget[of], torch.tensor(owners)[of], lost[of], reference, entering)
             found.append((batch, owners))
