@@ -265,6 +265,23 @@ def test_a_loss_that_explodes_stops_at_its_step(
     assert not tiny.model.training
 
 
+def test_weights_that_the_last_step_spoils_are_no_result(
+    tiny: VisionLanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[int] = []
+    honest = SIU.loss
+
+    def loss(self: SIU, *args: Any) -> dict[str, torch.Tensor]:
+        found = honest(self, *args)
+        if len(done) == 2:  # the loss is finite, its gradient is not
+            found["ce"] = found["ce"] + (found["ce"] * 0).sqrt()
+        return found
+
+    monkeypatch.setattr(SIU, "loss", loss)
+    with pytest.raises(TrainingError, match=r"step 3 left a weight that is not finite"):
+        forget(tiny, tmp_path, steps=3, progress=lambda n, _: done.append(n))
+
+
 def test_a_loss_that_runs_away_is_caught(tiny: VisionLanguageModel, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="training stopped at step"):
         forget(tiny, tmp_path, steps=40, learning_rate=1.0, alpha=1000.0)
@@ -366,6 +383,14 @@ def test_the_learning_rate_falls_in_the_end(tiny: VisionLanguageModel, tmp_path:
         patch.setattr(torch.optim.Adam, "step", step)
         forget(tiny, tmp_path, steps=8, decay=0.5, learning_rate=1e-3)
     assert rates == pytest.approx([1e-3] * 5 + [7.5e-4, 5e-4, 2.5e-4])
+
+
+def test_what_forgets_comes_picture_by_picture() -> None:
+    several = [Sample(f"q{i}", "a", draw("circle", i % 4), None, "forget", "T1") for i in range(12)]
+    steps = plan(several, TrainingSettings(steps=8, forget_per_step=3), 0)
+    assert all(len({several[i].picture for i in step}) == 1 for step in steps)
+    assert [sorted(i for step in steps[at : at + 4] for i in step) for at in (0, 4)] == [list(range(12))] * 2
+    assert len({tuple(step) for step in steps}) == 8
 
 
 def test_another_seed_is_another_plan() -> None:

@@ -44,20 +44,24 @@ def plan(samples: Sequence[Sample], settings: TrainingSettings, seed: int) -> li
     """Which samples each step sees, as indices. The same seed gives the same plan.
 
     With `samples_per_step` above 0 the samples are shuffled and dealt out, epoch after epoch (the papers' way).
-    Otherwise a step sees some samples that forget, retained texts, and retained pictures with some of their questions,
-    each in turn.
+    Otherwise a step sees some samples that forget, picture by picture, retained texts, and retained pictures with some
+    of their questions, each in turn.
     """
     rng = random.Random(seed)
 
-    def in_turn(items: Sequence[Any], count: int) -> Callable[[], list[Any]]:
+    def mixed(items: Sequence[Any]) -> list[Any]:
+        return rng.sample(items, len(items))
+
+    def in_turn(
+        items: Sequence[Any], count: int, shuffled: Callable[..., list[Any]] = mixed
+    ) -> Callable[[], list[Any]]:
         queue: list[Any] = []
 
         def take() -> list[Any]:
             taken: list[Any] = []
             while len(taken) < min(count, len(items)):
                 if not queue:  # a new round; what this step has already comes last, so that no step sees it twice
-                    fresh = rng.sample(items, len(items))
-                    queue.extend(sorted(fresh, key=lambda item: item not in taken))
+                    queue.extend(sorted(shuffled(items), key=lambda item: item not in taken))
                 taken.append(queue.pop())
             return taken
 
@@ -74,7 +78,16 @@ def plan(samples: Sequence[Sample], settings: TrainingSettings, seed: int) -> li
         if samples[i].role == "retain" and picture is not None:
             facet = "variation" if samples[i].facet == "variation" else "protected"
             shown.setdefault(facet, {}).setdefault(picture.sha256, []).append(i)
-    forgetting = in_turn(forget, settings.forget_per_step or len(forget))
+
+    def by_picture(chosen: Sequence[int]) -> list[int]:
+        """Shuffled, those on one picture after one another: in a step they then share its prefix."""
+        groups: dict[str, list[int]] = {}
+        for i in chosen:
+            picture = samples[i].picture
+            groups.setdefault(picture.sha256 if picture else "", []).append(i)
+        return [i for about in mixed(list(groups.values())) for i in mixed(about)]
+
+    forgetting = in_turn(forget, settings.forget_per_step or len(forget), by_picture)
     texts = in_turn([i for i in everything if samples[i].role == "retain" and samples[i].picture is None],
                     settings.texts_per_step)  # fmt: skip
     pictures = [
@@ -258,6 +271,9 @@ def train(
     checkpoint = _last_checkpoint(scratch)
     try:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        # A step's loss is that of the weights before it; of those that the last step leaves, nothing else would tell.
+        if not all(p.isfinite().all() for p in vlm.model.parameters() if p.requires_grad):
+            raise TrainingError(f"step {len(steps)} left a weight that is not finite; try a smaller learning_rate")
         with torch.no_grad():
             method.finish(vlm)
     finally:

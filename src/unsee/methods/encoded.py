@@ -13,7 +13,7 @@ from unsee.data import Sample
 from unsee.data.concept import pack_by_picture
 from unsee.errors import UnseeError
 from unsee.losses import label_log_probs
-from unsee.methods.base import Batch, Reference, Totals
+from unsee.methods.base import PART, Batch, Reference, Totals
 from unsee.models import VisionLanguageModel
 from unsee.models.packing import EncodedPack, batches, collate
 from unsee.models.prompting import Suffix, spans_of
@@ -24,8 +24,8 @@ class Encoded:
 
     Both are recorded once, before anything is trained, in one pass over the samples that training will see, and live
     as long as it does: the original's log-probabilities where a method needs them (`answer tokens x 4` bytes, or
-    `answer tokens x vocabulary x 4`; no second model), and the states that enter the first layer of W that
-    training reaches (`tokens x hidden` numbers), one entry a suffix and one a picture's prefix.
+    `answer tokens x vocabulary` numbers of the model's type; no second model), and the states that enter the first
+    layer of W that training reaches (`tokens x hidden` numbers), one entry a suffix and one a picture's prefix.
 
     Args:
         vlm: the model; the adapter, where it has one, is switched off for what is recorded.
@@ -71,19 +71,29 @@ class Encoded:
             entering = self.vlm.entering(tensors, self.layer)
             if reference != "none":
                 order = [i for inside in members for i in inside]
-                logits = self.vlm.logits(tensors, entering, self.layer)
-                scores = (
-                    label_log_probs(logits, tensors.labels.to(logits.device))
-                    if reference == "labels"
-                    else F.log_softmax(logits, -1)
-                ).cpu()
                 sizes = [len(self.suffixes[i].answer_ids) for i in order]
+                scores = self._scores(self.vlm.hidden(tensors, entering, self.layer), tensors.labels, reference)
                 self.reference |= dict(zip(order, scores.split(sizes), strict=True))
             if self.layer:
                 prefix = len(self.vlm.prompter.prefix)
                 for row, pack, inside in zip(entering.cpu(), packs, members, strict=True):
                     parts = row[: pack.length(prefix)].split(pack.parts(prefix))
                     self.entering |= dict(zip(_keys(pack, inside), parts, strict=True))
+
+    def _scores(self, states: torch.Tensor, labels: torch.Tensor, reference: Reference) -> torch.Tensor:
+        """What is recorded of answer tokens; their logits are made some at a time.
+
+        A whole vocabulary is kept in the model's own type: its logits are no more precise.
+        """
+        size = max(1, PART // self.vlm.vocabulary_size)
+        found = []
+        for some, wanted in zip(states.split(size), labels.split(size), strict=True):
+            logits = self.vlm.head(some)
+            if reference == "labels":
+                found.append(label_log_probs(logits, wanted.to(logits.device)))
+            else:
+                found.append(F.log_softmax(logits, -1).to(self.vlm.base.dtype))
+        return torch.cat(found).cpu()
 
     def _forwards(self, chosen: Sequence[int]) -> list[tuple[list[EncodedPack], list[list[int]]]]:
         """The chosen samples packed by picture, some packs a forward; with each pack the numbers of its suffixes."""
