@@ -13,9 +13,10 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import math
 import random
+import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -30,6 +31,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from unsee import cli
 from unsee.benchmarks import own
 from unsee.benchmarks import wording as benchmark_wording
 from unsee.data import Concept, Picture, Request, Sample
@@ -261,3 +263,45 @@ def pictures_folder(tmp_path: Path) -> Callable[..., Path]:
         return tmp_path / name
 
     return write
+
+
+class Ended(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+Call = Callable[..., Ended]
+
+
+@pytest.fixture
+def unsee(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Call:
+    """The command, in this process; every file it writes of its own accord lies in the test's folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+
+    def call(*arguments: object) -> Ended:
+        texts = [str(a) for a in arguments]
+        monkeypatch.setattr(sys, "argv", ["unsee", *texts])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as end:
+            cli.main(texts)
+        shown = capsys.readouterr()
+        assert isinstance(end.value.code, int)
+        return Ended(end.value.code, shown.out, shown.err)
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A picture of the circle, other pictures of it, and pictures of anything else."""
+    folder = tmp_path_factory.mktemp("pictures")
+    draw("circle", 0).save(folder / "circle.png")
+    for variant in (20, 21, 22):
+        draw("circle", variant).save(folder / "test" / f"{variant}.png")
+    for shape in SHAPES[1:]:
+        for variant in range(3):
+            draw(shape, variant).save(folder / "others" / f"{shape}-{variant}.png")
+    return folder

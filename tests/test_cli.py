@@ -9,12 +9,12 @@ import re
 import resource
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
-from conftest import SHAPES, draw
+from conftest import SHAPES, Call, Ended, draw
 from PIL import Image
 
 from unsee import cli
@@ -23,48 +23,6 @@ from unsee.metrics import METRICS
 from unsee.models import load
 
 OTHERS = [s for s in SHAPES if s != "circle"]
-
-
-class Ended(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Call = Callable[..., Ended]
-
-
-@pytest.fixture
-def unsee(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Call:
-    """The command, in this process; every file it writes of its own accord lies in the test's folder."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-
-    def call(*arguments: object) -> Ended:
-        texts = [str(a) for a in arguments]
-        monkeypatch.setattr(sys, "argv", ["unsee", *texts])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as end:
-            cli.main(texts)
-        shown = capsys.readouterr()
-        assert isinstance(end.value.code, int)
-        return Ended(end.value.code, shown.out, shown.err)
-
-    return call
-
-
-@pytest.fixture(scope="session")
-def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A picture of the circle, other pictures of it, and pictures of anything else."""
-    folder = tmp_path_factory.mktemp("pictures")
-    draw("circle", 0).save(folder / "circle.png")
-    for variant in (20, 21, 22):
-        draw("circle", variant).save(folder / "test" / f"{variant}.png")
-    for shape in OTHERS:
-        for variant in range(3):
-            draw(shape, variant).save(folder / "others" / f"{shape}-{variant}.png")
-    return folder
 
 
 def as_a_process(*arguments: object) -> Ended:

@@ -154,9 +154,9 @@ def test_what_was_run_is_not_run_again(
 
 
 def _counted(ask: Any, counts: list[int]) -> Any:
-    def counting(self: Recorder, items: Any, progress: Any) -> Any:
-        counts.append(len(items))
-        return ask(self, items, progress)
+    def counting(self: Recorder, items: Any, progress: Any, memory: Any) -> Any:
+        counts.append(sum(i.key not in memory for i in items))
+        return ask(self, items, progress, memory)
 
     return counting
 

@@ -20,7 +20,7 @@ from unsee.errors import UnseeError
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from unsee.benchmarks.mini import protocol, request_for
+    from unsee.benchmarks.mini import protocol, protocols, request_for
     from unsee.data import Concept, Fact, Picture, Request, Sample, load_folder, load_picture
     from unsee.facets import FacetSettings
     from unsee.methods import make_method
@@ -47,6 +47,7 @@ _WHERE = {
     "open_model": "unsee.runs",
     "open_run": "unsee.runs",
     "protocol": "unsee.benchmarks.mini",
+    "protocols": "unsee.benchmarks.mini",
     "read_answers": "unsee.metrics",
     "request_for": "unsee.benchmarks.mini",
     "summarise": "unsee.metrics",
@@ -72,6 +73,7 @@ __all__ = [
     "open_model",
     "open_run",
     "protocol",
+    "protocols",
     "read_answers",
     "request_for",
     "summarise",

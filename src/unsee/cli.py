@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 from cyclopts import App, Parameter, validators
 
 from unsee import __version__
-from unsee.errors import PictureError, RequirementError, UnseeError, first_line
+from unsee.errors import RequirementError, UnseeError, first_line
 from unsee.exits import ending
 from unsee.show import Display
 
 if TYPE_CHECKING:
-    from unsee.data import Concept, Fact, Picture, Request, Sample
+    from unsee.data import Concept, Picture, Request, Sample
     from unsee.methods import Method
     from unsee.models import VisionLanguageModel
 
@@ -59,7 +59,11 @@ Device = Annotated[str, Parameter(help="cpu, cuda, cuda:1, ...")]
 def demo(
     *,
     concept: Annotated[
-        str | None, Parameter(help="Any concept of `unsee concepts`; a fictitious person if left out.")
+        list[str] | None,
+        Parameter(
+            negative="",
+            help="Any concept of `unsee concepts`; a fictitious person if left out. Repeated: all of them at once.",
+        ),
     ] = None,
     out: Out = None,
     preset: Preset = "default",
@@ -70,25 +74,38 @@ def demo(
     json_: Json = False,
 ) -> None:
     """Forget one concept of the embedded benchmark from a single picture, and write a report."""
-    from unsee.benchmarks.mini import protocol, request_for
+    from unsee.benchmarks.mini import protocols, request_for
     from unsee.mini.data import mini_data
     from unsee.runs import open_model
 
     display = Display(json_)
     job = _Job(out or Path("runs/demo"), "siu", preset, set_, seed, require, redact)
-    name = concept or next(c.concept.name for c in mini_data().of("test", "person"))
-    request = request_for(name)
+    name, *also = concept or [next(c.concept.name for c in mini_data().of("test", "person"))]
+    request = request_for(name, also=also)
     with display:
         vlm = open_model("mini", progress=display.assembling)
-        job.run(vlm, request, protocol(name, request.pictures), display)
+        job.run(vlm, request, protocols(request), display)
 
 
 @app.command
 def forget(
     *,
-    concept: Annotated[str, Parameter(help="Name of what is to be forgotten: 'Ada Example', 'France', 'tiger'.")],
-    image: Annotated[list[Path], Parameter(negative="", help="A picture of it; one is enough, more may follow.")],
-    kind: Annotated[Kind, Parameter(help="What it is; it chooses the wording of questions.")] = "thing",
+    concept: Annotated[
+        str | None, Parameter(help="Name of what is to be forgotten: 'Ada Example', 'France', 'tiger'.")
+    ] = None,
+    image: Annotated[
+        list[Path] | None, Parameter(negative="", help="A picture of it; one is enough, more may follow.")
+    ] = None,
+    kind: Annotated[
+        Kind | None, Parameter(help="What it is, a thing if left out; it chooses the wording of questions.")
+    ] = None,
+    requests: Annotated[
+        Path | None,
+        Parameter(
+            help="Instead of these, several at once: a YAML or JSON list of {concept, kind, image, alias, "
+            "test_images, protect, facts, new_answer}."
+        ),
+    ] = None,
     model: Model = "mini",
     alias: Annotated[list[str] | None, Parameter(negative="", help="Another name that counts as naming it.")] = None,
     test_images: Annotated[Path | None, Parameter(help="Folder of other pictures of it, to measure on.")] = None,
@@ -123,43 +140,33 @@ def forget(
 
     Example: `unsee forget --model mini --concept France --kind flag --image flag.png --out runs/france`
     """
-    from unsee.benchmarks.own import held_out_half, protocol
-    from unsee.data import Concept, Request, load_folder, load_picture
-    from unsee.data.pictures import augment
+    from unsee.benchmarks.own import gather, protocols
+    from unsee.data import load_folder
+    from unsee.data.requests_file import written
     from unsee.facets import NEW_ANSWERS, FacetSettings
     from unsee.runs import open_model
 
     display = Display(json_)
-    what = Concept(concept, kind, tuple(alias or ()))
-    job = _Job(out or Path("runs") / _folder_name(what.name), method, preset, set_, seed, require, redact)
+    options = {"concept": concept, "image": image, "kind": kind, "alias": alias, "test_images": test_images,
+               "protect": protect, "facts": facts, "new_answer": new_answer}  # fmt: skip
+    said = written(requests, {name: value for name, value in options.items() if value is not None})
+    name = requests.stem if requests else said[0].concept.name
+    job = _Job(out or Path("runs") / _folder_name(name), method, preset, set_, seed, require, redact)
     job.method.check_data(facets is not None)
-    pictures = tuple(load_picture(p) for p in image)
-    own = {p.sha256 for p in pictures}
     problems: list[str] = []
-    others = load_folder(protected_images, problems) if protected_images else _shipped_pictures(what)
-    held, measured = held_out_half([p for p in others if p.sha256 not in own], seed)
-    tested = load_folder(test_images, problems) if test_images else augment(pictures[0], 12, seed)
-    tested = [p for p in tested if p.sha256 not in own]
-    if not tested:
-        raise PictureError(f"{test_images}: no picture in it but the one that is trained on; nothing to measure with")
-    policy = next((n for n in NEW_ANSWERS if n == new_answer), None)
-    request = Request(
-        what,
-        pictures,
-        facts=_facts(facts),
-        protect=tuple(Concept(p, kind) for p in protect or ()),
-        protected=tuple(held),
-        new_answer=None if policy else new_answer,
-    )
+    concepts = [one.concept for one in said]
+    others = load_folder(protected_images, problems) if protected_images else _shipped_pictures(concepts)
+    request, tested, measured = gather(said, others, seed, problems)
+    policy = next((n for n in NEW_ANSWERS if n == new_answer), NEW_ANSWERS[0])
     given = _samples(facets, request, seed) if facets else None
     for line in problems:
         display.warn(line)
     with display:
         vlm = open_model(model, device, progress=display.assembling)
-        asked = protocol(vlm, request, tested, measured, seed)
+        asked = protocols(vlm, request, tested, measured, seed)
         job.run(vlm, request, asked, display, samples=given, force=force,
-                facet_settings=FacetSettings(new_answer=policy or "invented"),
-                test_pictures="folder" if test_images else "augmented")  # fmt: skip
+                facet_settings=FacetSettings(new_answer=policy),
+                test_pictures="folder" if said[0].test_images else "augmented")  # fmt: skip
 
 
 class _Job:
@@ -175,14 +182,14 @@ class _Job:
         require: str | None,
         redact: bool,
     ):
-        from unsee.methods import make_method
+        from unsee.methods import make_method, read_changes
         from unsee.metrics import parse_requirements
         from unsee.runs import refuse_existing
 
         self.out, self.preset, self.seed, self.require, self.redact = out, preset, seed, require, redact
         if require is not None:
             parse_requirements(require)
-        self.method: Method[Any] = make_method(method, preset, _settings(changes))
+        self.method: Method[Any] = make_method(method, preset, read_changes(changes or ()))
         refuse_existing(out)
 
     def run(self, vlm: VisionLanguageModel, request: Request, asked: Any, display: Display, **more: Any) -> None:
@@ -214,72 +221,38 @@ def _samples(path: Path, request: Request, seed: int) -> list[Sample]:
     from unsee.data.samples_file import load_samples
     from unsee.facets import FacetSettings, varied
 
+    given = [p for one in request.every for p in (*one.pictures, *one.protected)]
     try:
         authors = '"conversations"' in path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UnseeError(f"cannot read the facets file {path}: {first_line(error)}") from None
     if authors:
+        if request.also:
+            raise UnseeError(f"{path}: a facets file in the authors' format is about one concept, not several")
         return read_facets(path, request.concept, picture=request.pictures[0])
     # What a run has written may speak of its variations too; the same seed makes the same.
-    return load_samples(path, [*request.pictures, *request.protected, *varied(request, FacetSettings(), seed)])
+    return load_samples(path, [*given, *varied(request, FacetSettings(), seed)])
 
 
-def _settings(changes: Sequence[str] | None) -> dict[str, Any]:
-    """`steps=30` to {"steps": 30}; values are read as YAML scalars."""
-    import yaml
-
-    found = {}
-    for change in changes or ():
-        name, equals, value = change.partition("=")
-        if not equals:
-            raise UnseeError(f"--set takes NAME=VALUE, not {change!r}")
-        try:
-            read = yaml.safe_load(value)
-        except yaml.YAMLError:
-            raise UnseeError(f"--set {change}: {value!r} is not a number, true or false") from None
-        if isinstance(read, str):  # YAML 1.1 reads 1e-3 as text
-            try:
-                read = float(read)
-            except ValueError:
-                raise UnseeError(f"--set {change}: {value!r} is not a number, true or false") from None
-        found[name.strip().replace("-", "_")] = read
-    return found
-
-
-def _facts(path: Path | None) -> tuple[Fact, ...]:
-    from unsee.data import Fact
-
-    if path is None:
-        return ()
-    try:
-        facts = [Fact(row["question"], row["answer"]) for row in json.loads(path.read_text(encoding="utf-8"))]
-        if not all(isinstance(text, str) and text.strip() for f in facts for text in (f.question, f.answer)):
-            raise ValueError("a question or an answer is empty or no text")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        reason = f"it lacks {error}" if isinstance(error, KeyError) else first_line(error)
-        raise UnseeError(
-            f"cannot read facts from {path}: a list of {{question, answer}} is needed ({reason})"
-        ) from None
-    return tuple(facts)
-
-
-def _shipped_pictures(concept: Concept) -> list[Picture]:
-    """The generic protected pictures that ship with the package."""
+def _shipped_pictures(concepts: Sequence[Concept]) -> list[Picture]:
+    """The generic protected pictures that ship with the package; none shows what is to be forgotten."""
     from unsee.mini.data import mini_data
 
-    return [picture for _, picture in mini_data().protecting(concept, 96)]
+    forgotten = {concept.name.lower() for concept in concepts}
+    found = [pair for concept in concepts for pair in mini_data().protecting(concept, 96)]
+    return list(dict.fromkeys(picture for shown, picture in found if shown.name.lower() not in forgotten))
 
 
 @app.command
 def evaluate(run: Path, *, json_: Json = False) -> None:
     """Score a finished run again from its recorded answers, and write its report anew."""
     from unsee import report
-    from unsee.metrics import read_answers, summarise
+    from unsee.metrics import read_answers, summarise_run
     from unsee.runs import read_finished
     from unsee.runs.folder import write_text
 
     config = read_finished(run)
-    metrics = summarise(read_answers(run / "answers.parquet"), seed=config["seed"])
+    metrics = summarise_run(read_answers(run / "answers.parquet"), seed=config["seed"])
     write_text(run / "metrics.json", json.dumps(metrics, indent=1) + "\n")
     report.write(run, redact=config.get("redact", False))
     Display(json_).scores(run, metrics)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
 from unsee.data import Concept, Fact, Picture, Request, Sample
-from unsee.data.concept import Facet, mention
+from unsee.data.concept import Facet
+from unsee.data.new_names import invent, renamed
 from unsee.data.variations import variations
 from unsee.data.wording import CONFIRMING, KIND_WORD, knowing_questions, naming_in_text, naming_questions
 from unsee.errors import UnknownConceptError, UnseeError
@@ -18,15 +19,6 @@ from unsee.models import Question, Reply, VisionLanguageModel, answer
 NewAnswer = Literal["invented", "unknown", "describe"]
 NEW_ANSWERS: tuple[NewAnswer, ...] = get_args(NewAnswer)
 
-_SYLLABLES = ("vel", "dor", "zan", "mir", "quo", "bra", "tel", "lur", "fen", "gor", "sil", "pax", "nim", "hol", "rux")
-_ENDINGS = {
-    "flag": ("doria", "mark", "stania", "mora"),
-    "place": ("doria", "burg", "holm", "moor"),
-    "logo": ("tron", "ix", "ware", "zo"),
-    "animal": ("op", "ling", "oo", "ter"),
-    "thing": ("et", "ock", "dle", "ing"),
-    "style": ("ist", "esque", "al", "ine"),
-}
 _GENERIC_NAMING = ("What is shown in this picture?", "What do you see in the image?")
 
 WELL_KNOWN: dict[str, tuple[str, ...]] = {
@@ -69,8 +61,9 @@ class Facets:
 
     Args:
         samples: the four targets and the protected pictures.
-        new_answer: what the concept is called from now on; "" where given samples do not say.
-        left_out: protected pictures in which the original model sees the concept: never trained on.
+        new_answer: what the concept is called from now on, of several each, parted by "; "; "" where given samples do
+            not say.
+        left_out: protected pictures in which the original model sees what is to be forgotten: never trained on.
     """
 
     samples: list[Sample]
@@ -79,72 +72,36 @@ class Facets:
 
     @property
     def new_names(self) -> set[str]:
-        """What the samples call the concept from now on."""
+        """What the samples call the concepts from now on."""
         return {s.target_phrase for s in self.samples if s.facet == "T1" and s.target_phrase}
 
 
-def invent(concept: Concept, known: Sequence[str], seed: int) -> Concept:
-    """A new made-up name of the concept's kind: no word of it is a known one.
-
-    Args:
-        concept: whose kind and seed choose the name.
-        known: words and names it must not contain, in any case.
-        seed: of the choice.
-    """
-    rng = random.Random(f"{seed}/{concept.kind}/{concept.name}")
-    taken = {w.lower() for k in known for w in re.findall(r"\w+", k)} | set(concept.name.lower().split())
-
-    def word(endings: Sequence[str]) -> str:
-        while True:
-            made = "".join(rng.sample(_SYLLABLES, 2 if len(endings[0]) < 4 else 1)) + rng.choice(endings)
-            if made not in taken:
-                return made
-
-    if concept.kind in ("person", "character"):
-        name = f"{word(('an', 'ia', 'o', 'en')).capitalize()} {word(('son', 'dale', 'wick', 'mere')).capitalize()}"
-    elif concept.kind in ("animal", "thing", "style"):
-        name = word(_ENDINGS[concept.kind])
-    else:
-        name = word(_ENDINGS[concept.kind]).capitalize()
-    return Concept(name, concept.kind)
-
-
-def _new_concept(vlm: VisionLanguageModel, request: Request, settings: FacetSettings, seed: int) -> Concept:
-    concept = request.concept
-    word = KIND_WORD[concept.kind]
-    if request.new_answer:
-        new = Concept(request.new_answer, concept.kind)
-    elif settings.new_answer == "unknown":
-        new = Concept(f"an unknown {word}", "character")
-    elif settings.new_answer == "describe":
-        new = Concept(f"a{'n' if word[0] in 'aeiou' else ''} {word}", "character")
-    else:
-        known = [*vocabulary_words(vlm), *WELL_KNOWN[concept.kind], *concept.names, *(p.name for p in request.protect)]
-        new = invent(concept, known, seed)
-    if concept.mentioned_in(new.phrase):
-        raise UnseeError(f"the new answer {new.phrase!r} names {concept.name!r} itself; choose another")
-    return new
-
-
-def renamed(text: str, concept: Concept, new: Concept) -> str | None:
-    """The text with every mention of the concept replaced by the new name; None where it is not mentioned."""
-    if not concept.mentioned_in(text):
-        return None
-
-    def called(name: str) -> Callable[[re.Match[str]], str]:
-        return lambda found: name[0].upper() + name[1:] if found.group()[0].isupper() else name
-
-    text = re.sub(re.escape(concept.phrase), called(new.phrase), text, flags=re.IGNORECASE)
-    article = r"(?:\b(?:an?|the)\s+)?" if concept.kind in ("animal", "thing") else ""
-    for name in concept.names:
-        text = re.sub(article + mention(name).pattern, called(new.subject), text, flags=re.IGNORECASE)
-    return text
+def _new_concepts(vlm: VisionLanguageModel, request: Request, settings: FacetSettings, seed: int) -> list[Concept]:
+    """What each concept of a request is called from now on; invented names have no word in common."""
+    taken = [*vocabulary_words(vlm), *(name for concept in request.concepts for name in concept.names)]
+    found = []
+    for one in request.every:
+        concept, wanted = one.concept, one.new_answer or settings.new_answer
+        word = KIND_WORD[concept.kind]
+        if wanted == "invented":
+            new = invent(concept, [*taken, *WELL_KNOWN[concept.kind], *(p.name for p in one.protect)], seed)
+            taken.append(new.name)
+        elif wanted == "unknown":
+            new = Concept(f"an unknown {word}", "character")
+        elif wanted == "describe":
+            new = Concept(f"a{'n' if word[0] in 'aeiou' else ''} {word}", "character")
+        else:
+            new = Concept(wanted, concept.kind)
+        if itself := next((c for c in request.concepts if c.mentioned_in(new.phrase)), None):
+            raise UnseeError(f"the new answer {new.phrase!r} names {itself.name!r} itself; choose another")
+        found.append(new)
+    return found
 
 
 def build(
     vlm: VisionLanguageModel, request: Request, settings: FacetSettings, seed: int = 0, force: bool = False
 ) -> Facets:
-    """The four targets of a request.
+    """The four targets of a request, and of each that is forgotten together with it.
 
     Args:
         vlm: the original model; its own answers are the truth that T3, T4 and protected pictures keep.
@@ -157,23 +114,45 @@ def build(
         UnknownConceptError: no naming question on the request's pictures makes the model name the concept.
         UnseeError: the new answer that the request asks for names the concept itself.
     """
-    concept, rng = request.concept, random.Random(seed)
-    new = _new_concept(vlm, request, settings, seed)
-    samples: list[Sample] = []
-    for question, reply in _named(vlm, request, settings, force):
-        text = renamed(reply.text, concept, new) or f"This is {new.phrase}."
-        found = re.search(f"{re.escape(new.phrase)}|{re.escape(new.subject)}", text, re.IGNORECASE)
-        phrase = found.group() if found else text
-        samples.append(Sample(question.text, text, question.picture, phrase, "forget", "T1", reply.text or None))
-    samples += _confirmed(vlm, request, new, settings)
-    samples += _text_samples(vlm, request, settings, rng)
-    held, left_out = _protected(vlm, request, new, settings, rng, varied(request, settings, seed))
-    return Facets(samples + held, new.phrase, left_out)
+    news = _new_concepts(vlm, request, settings, seed)
+    named = [_named(vlm, one, settings, force) for one in request.every]
+    facets = Facets([], "; ".join(new.phrase for new in news))
+    for one, share, new, replies in zip(request.every, _dealt(request), news, named, strict=True):
+        rng = random.Random(seed)
+        samples = _renamed(replies, one.concept, new, request)
+        samples += _confirmed(vlm, one, new, settings)
+        samples += _text_samples(vlm, one, settings, rng, request)
+        near = variations(one.pictures, one.protected, settings.variations, seed)
+        held, left_out = _protected(vlm, share, new, settings, rng, near, request)
+        asked = {(s.question, s.picture) for s in facets.samples}  # text that several requests keep is kept once
+        facets.samples += [s for s in samples + held if (s.question, s.picture) not in asked]
+        facets.left_out += left_out
+    return facets
 
 
 def varied(request: Request, settings: FacetSettings, seed: int) -> list[Picture]:
-    """The variations of a request's pictures; the same seed gives the same."""
-    return variations(request.pictures, request.protected, settings.variations, seed)
+    """The variations of the pictures of a request, and of those forgotten with it; the same seed gives the same."""
+    return [p for one in request.every for p in variations(one.pictures, one.protected, settings.variations, seed)]
+
+
+def _dealt(request: Request) -> list[Request]:
+    """Each request by itself, with its share of the protected pictures: one that several list goes where fewest are.
+
+    Were each of them to ask about all, every further concept would add denials to a picture, and nothing to confirm.
+    """
+    listed: dict[Picture, list[int]] = {}
+    for number, one in enumerate(request.every):
+        for picture in one.protected:
+            listed.setdefault(picture, []).append(number)
+    shares: list[list[Picture]] = [[] for _ in request.every]
+    for picture, numbers in listed.items():
+        min((shares[number] for number in numbers), key=len).append(picture)
+    return [replace(one, protected=tuple(own), also=()) for one, own in zip(request.every, shares, strict=True)]
+
+
+def _others(concept: Concept, whole: Request) -> list[Concept]:
+    """What else is forgotten together with a concept."""
+    return [other for other in whole.concepts if other != concept]
 
 
 def given(
@@ -187,7 +166,8 @@ def given(
     """The user's own samples, once the model has shown that it knows the concept.
 
     Args:
-        vlm, request, samples, settings, force: as in `build`.
+        vlm, request, settings, force: as in `build`.
+        samples: of all that is forgotten together.
         anew: the samples are training data, which a model that has *not* seen the concept is to learn.
 
     Raises:
@@ -197,14 +177,17 @@ def given(
     """
     if not samples:
         raise UnseeError("the facets given hold no sample at all")
-    if anew:
-        _check_unseen(vlm, request, samples, settings, force)
-    else:
-        _named(vlm, request, settings, force)
-    facets = Facets(list(samples), "")
-    phrases = [s.target_phrase for s in samples if s.facet == "T1" and s.target_phrase]
-    facets.new_answer = max(phrases, key=phrases.count, default="")
-    return facets
+    for one in request.every:
+        if anew:
+            _check_unseen(vlm, one, samples, settings, force)
+        else:
+            _named(vlm, one, settings, force)
+    shows = {p: number for number, one in enumerate(request.every) for p in one.pictures}
+    phrases: dict[int, list[str]] = {}
+    for s in samples:
+        if s.facet == "T1" and s.target_phrase:
+            phrases.setdefault(shows.get(s.picture, 0) if s.picture else 0, []).append(s.target_phrase)
+    return Facets(list(samples), "; ".join(max(said, key=said.count) for _, said in sorted(phrases.items())))
 
 
 def _named(
@@ -246,6 +229,22 @@ def _check_unseen(
         )
 
 
+def _renamed(named: Sequence[tuple[Question, Reply]], concept: Concept, new: Concept, whole: Request) -> list[Sample]:
+    """T1: the request's pictures are called by the new name, in the original's own sentence where that can be."""
+    samples = []
+    for question, reply in named:
+        text = None if _mentioned(_others(concept, whole), reply.text) else renamed(reply.text, concept, new)
+        text = text or f"This is {new.phrase}."
+        found = re.search(f"{re.escape(new.phrase)}|{re.escape(new.subject)}", text, re.IGNORECASE)
+        phrase = found.group() if found else text
+        samples.append(Sample(question.text, text, question.picture, phrase, "forget", "T1", reply.text or None))
+    return samples
+
+
+def _mentioned(concepts: Sequence[Concept], text: str) -> bool:
+    return any(concept.mentioned_in(text) for concept in concepts)
+
+
 def _confirmed(vlm: VisionLanguageModel, request: Request, new: Concept, settings: FacetSettings) -> list[Sample]:
     """T2: the concept's name is denied, the new one confirmed."""
     no, yes = f"No, this is {new.phrase}.", f"Yes, this is {new.phrase}."
@@ -260,17 +259,17 @@ def _confirmed(vlm: VisionLanguageModel, request: Request, new: Concept, setting
 
 
 def _text_samples(
-    vlm: VisionLanguageModel, request: Request, settings: FacetSettings, rng: random.Random
+    vlm: VisionLanguageModel, request: Request, settings: FacetSettings, rng: random.Random, whole: Request
 ) -> list[Sample]:
-    """T3, what is known of the concept in text, and T4, what is known of others."""
+    """T3, what is known of the concept in text, and T4, what is known of what is not forgotten at all."""
     concept = request.concept
     protect = list(request.protect) or [Concept(n, concept.kind) for n in WELL_KNOWN[concept.kind]]
-    protect = [p for p in protect if not concept.mentioned_in(p.name)]
+    protect = [p for p in protect if not _mentioned(whole.concepts, p.name)]
     rng.shuffle(protect)
     about = [] if request.facts else list(knowing_questions(concept.kind, concept.subject))
-    others = [rng.choice(knowing_questions(p.kind, p.subject)) for p in protect[: settings.text_protected]]
-    replies = answer(vlm, [Question(q) for q in about + others], settings.max_new_tokens)
-    told = [Fact(q, r.text) for q, r in zip(about + others, replies, strict=True)]
+    besides = [rng.choice(knowing_questions(p.kind, p.subject)) for p in protect[: settings.text_protected]]
+    replies = answer(vlm, [Question(q) for q in about + besides], settings.max_new_tokens)
+    told = [Fact(q, r.text) for q, r in zip(about + besides, replies, strict=True)]
     known = [*request.facts, *told[: len(about)]]
     if not request.facts:
         known += _told_by_name(vlm, concept, known, settings)
@@ -301,12 +300,15 @@ def _protected(
     settings: FacetSettings,
     rng: random.Random,
     varied: Sequence[Picture],
+    whole: Request,
 ) -> tuple[list[Sample], list[str]]:
     """Protected pictures and variations with the original's own answers.
 
     A protected picture in which it sees the concept is left out; a variation in which it does is to be forgotten.
+    What shows it another concept that is forgotten together with this one is not kept either.
     """
     concept, pictures = request.concept, [*request.protected, *varied]
+    others = _others(concept, whole)
     ours: tuple[Facet, Facet] = ("protected", "variation")
     facets = [ours[i >= len(request.protected)] for i in range(len(pictures))]
     if not pictures:
@@ -317,18 +319,19 @@ def _protected(
         naming = rng.choice(_GENERIC_NAMING if i % 2 else wordings)
         asked.append([naming, rng.choice(CONFIRMING).format(phrase=concept.phrase)])
     said = _answers(vlm, asked, pictures, settings)
-    own = {p.sha256 for p in request.pictures}
+    own = {p.sha256 for one in whole.every for p in one.pictures}
     held: list[Sample] = []
     left_out: list[str] = []
     kept: list[int] = []
     for i, picture in enumerate(pictures):
         named, denied = said[i]
         sees = concept.mentioned_in(named), denied.lower().startswith("yes")
-        if picture.sha256 not in own and not any(sees):
+        another = _mentioned(others, named) or _mentioned(others, denied)
+        if picture.sha256 not in own and not any(sees) and not another:
             kept.append(i)
         elif facets[i] == "protected":
             left_out.append(picture.name)
-        elif all(sees):
+        elif all(sees) and not another:
             text, no = renamed(named, concept, new) or "", f"No, this is {new.phrase}."
             phrase = new.phrase if new.phrase in text else text
             held.append(Sample(asked[i][0], text, picture, phrase, "forget", "variation", named))
@@ -340,8 +343,8 @@ def _protected(
         again = [q for q in (wordings[i % len(wordings)], wordings[(i + 1) % len(wordings)]) if q not in asked[i]][:1]
         about = [seen[i]] if i in seen else []
         # Were only the concept ever denied, the model would learn to say yes to every other name.
-        if i in seen and n % 2 and (others := sorted(set(seen.values()) - {seen[i]})):
-            about.append(rng.choice(others))
+        if i in seen and n % 2 and (differ := sorted(set(seen.values()) - {seen[i]})):
+            about.append(rng.choice(differ))
         room = max(0, settings.protected_questions - 2)
         if len(about) == 2 and room > 1:  # one denial a picture is enough: as many answers say yes as say no
             spared.add(i)
@@ -354,7 +357,7 @@ def _protected(
         pairs = [pairs[0], *pairs[2:]] if i in spared else pairs[: settings.protected_questions]
         held += [Sample(q, a, pictures[i], None, "retain", facets[i])
                  for n, (q, a) in enumerate(pairs)
-                 if a and (n < (1 if i in spared else 2) or not concept.mentioned_in(a))]  # fmt: skip
+                 if a and (n < (1 if i in spared else 2) or not _mentioned(whole.concepts, a))]  # fmt: skip
     return held, left_out
 
 

@@ -16,7 +16,7 @@ from rich.text import Text
 if TYPE_CHECKING:
     from unsee.methods import Method
     from unsee.methods.settings import Setting
-    from unsee.metrics import Outcome
+    from unsee.metrics import Answer, Outcome
     from unsee.runs import Run
 
 
@@ -77,13 +77,16 @@ class Display:
         self._line(f"trained in {run.history.seconds:.0f} s; report: ", (str(run.path / "report.html"), "bold"))
 
     def _answers(self, run: Run) -> None:
-        after = {a.item: a.answer for a in run.answers if a.model == "after"}
-        shown = [a for a in run.answers if a.model == "before" and a.set == "forget"][:6]
-        if not shown:
+        after = {a.key: a.answer for a in run.answers if a.model == "after"}
+        own: dict[str, list[Answer]] = {}
+        for a in run.answers:
+            if a.model == "before" and a.set == "forget":
+                own.setdefault(a.concept, []).append(a)
+        if not own:
             return
-        table = Table("question on an unseen picture", "before", "after", title=Text(f"Forgetting {shown[0].concept}"))
-        for a in shown:
-            table.add_row(Text(a.question), Text(a.answer), Text(after[a.item]))
+        table = Table("question on an unseen picture", "before", "after", title=Text(f"Forgetting {', '.join(own)}"))
+        for a in [a for rows in own.values() for a in rows[: max(1, 6 // len(own))]]:
+            table.add_row(Text(a.question), Text(a.answer), Text(after[a.key]))
         self.console.print(table)
 
     def scores(self, run: Path, metrics: Mapping[str, Any]) -> None:
@@ -103,6 +106,14 @@ class Display:
                 f"{after['low']:.1f} to {after['high']:.1f}", better,
             )  # fmt: skip
         self.console.print(table)
+        each = metrics.get("concepts", {})
+        keys = ("em_naming", "em_yes_no", "text_kept")
+        if each:
+            table = Table("concept", *(METRICS[key].name for key in keys))
+            for name, own in each.items():
+                found = [own["after"][key] for key in keys]
+                table.add_row(Text(name), *(f"{score['value']:.1f}" if score else "" for score in found))
+            self.console.print(table)
 
     def said(self, answers: Mapping[str, str]) -> None:
         if self.machine:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 from unsee.benchmarks.protocol import Item, Protocol, asked_of_others, asked_of_training, asked_of_unseen
 from unsee.benchmarks.wording import naming_questions
@@ -10,7 +13,9 @@ from unsee.data import Concept, Picture, Request
 from unsee.mini.data import MiniConcept, MiniData, mini_data
 
 
-def request_for(name: str, pictures: int = 1, protected: int = 48, data: MiniData | None = None) -> Request:
+def request_for(
+    name: str, pictures: int = 1, protected: int = 48, data: MiniData | None = None, also: Sequence[str] = ()
+) -> Request:
     """The deletion request of a benchmark concept: its training picture, and pictures of others to hold in place.
 
     Args:
@@ -18,14 +23,20 @@ def request_for(name: str, pictures: int = 1, protected: int = 48, data: MiniDat
         pictures: how many training pictures the request has; the paper's is one.
         protected: how many pictures of others; see `MiniData.protecting`.
         data: another edition of the mini data.
+        also: further concepts, to be forgotten together with it.
     """
     data = data or mini_data()
-    entry = data.find(name)
-    held = data.protecting(entry.concept, protected)
-    near = dict.fromkeys(c for c, _ in held if c.kind == entry.concept.kind)
+    together = [data.find(n).concept for n in (name, *also)]
+    first, *further = (_request(data, concept, together, pictures, protected) for concept in together)
+    return replace(first, also=tuple(further))
+
+
+def _request(data: MiniData, concept: Concept, together: Sequence[Concept], pictures: int, protected: int) -> Request:
+    held = [(c, picture) for c, picture in data.protecting(concept, protected) if c not in together]
+    near = dict.fromkeys(c for c, _ in held if c.kind == concept.kind)
     return Request(
-        entry.concept,
-        tuple(data.training_pictures(entry.concept.name, pictures)),
+        concept,
+        tuple(data.training_pictures(concept.name, pictures)),
         protect=tuple(near),
         protected=tuple(picture for _, picture in held),
     )
@@ -45,6 +56,7 @@ def protocol(
     general_questions: int = 2,
     seed: int = 0,
     data: MiniData | None = None,
+    besides: Sequence[Concept] = (),
 ) -> Protocol:
     """All questions on one concept.
 
@@ -57,11 +69,12 @@ def protocol(
         general_questions: text questions about each `utility` concept.
         seed: of the choice of yes/no questions; the same questions are asked before and after.
         data: another edition of the mini data.
+        besides: what else is forgotten in the same run, and not asked for as kept.
     """
     data = data or mini_data()
     entry = data.find(name)
     concept, rng = entry.concept, random.Random(f"{seed}/{name}")
-    utility = [c for c in data.of("utility") if c.concept.name != concept.name]
+    utility = [c for c in data.of("utility") if c.concept not in (concept, *besides)]
     pool = [c.concept for c in utility]
     shown = [(c.concept, p) for c in utility for p in data.test_pictures(c.concept.name, utility_pictures)]
     items = asked_of_training(concept, training)
@@ -77,6 +90,16 @@ def protocol(
     for other in utility if general_questions else ():
         items += text_items("text_general", other, general_questions)
     return Protocol(concept, items, known_concept_names(data))
+
+
+def protocols(request: Request, **settings: Any) -> list[Protocol]:
+    """The protocol of each of the benchmark's concepts that a request forgets together.
+
+    Args:
+        request: as `request_for` makes it.
+        settings: of `protocol`.
+    """
+    return [protocol(r.concept.name, r.pictures, besides=request.concepts, **settings) for r in request.every]
 
 
 def known_concept_names(data: MiniData) -> set[str]:

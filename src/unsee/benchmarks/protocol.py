@@ -151,14 +151,16 @@ class Recorder:
     def before(self, protocol: Protocol, progress: Callable[[int], None] | None = None) -> list[Answer]:
         """The original model's answers: the adapter is switched off."""
         with self.vlm.original():
-            new = [i for i in protocol.items if i.key not in self.originals]
-            replies = self._ask(new, progress)
-            self.originals.update({i.key: r for i, r in zip(new, replies, strict=True)})
-            return self._record(protocol, "before", [self.originals[i.key] for i in protocol.items])
+            return self._record(protocol, "before", self._ask(protocol.items, progress, self.originals))
 
-    def after(self, protocol: Protocol, progress: Callable[[int], None] | None = None) -> list[Answer]:
-        """The answers of the model as it stands."""
-        return self._record(protocol, "after", self._ask(protocol.items, progress))
+    def after(
+        self,
+        protocol: Protocol,
+        progress: Callable[[int], None] | None = None,
+        said: dict[tuple[str, str], Reply] | None = None,
+    ) -> list[Answer]:
+        """The answers of the model as it stands; `said` is its memory, where several protocols ask this very model."""
+        return self._record(protocol, "after", self._ask(protocol.items, progress, {} if said is None else said))
 
     def remember(self, protocol: Protocol, before: Sequence[Answer]) -> None:
         """Take up the original's answers and their scores from an earlier `before` of the same protocol."""
@@ -168,10 +170,15 @@ class Recorder:
                 scores = (said.name_logprob, said.nll, said.nll_tokens)
                 self.originals.scores[(protocol.concept.name, *item.key)] = scores
 
-    def _ask(self, items: Sequence[Item], progress: Callable[[int], None] | None) -> list[Reply]:
-        return answer(
-            self.vlm, [Question(i.question, i.picture) for i in items], self.max_new_tokens, progress=progress
-        )
+    def _ask(
+        self, items: Sequence[Item], progress: Callable[[int], None] | None, memory: dict[tuple[str, str], Reply]
+    ) -> list[Reply]:
+        """Replies to all items; only those that the memory lacks are asked for, and remembered."""
+        new = [i for i in items if i.key not in memory]
+        asked = [Question(i.question, i.picture) for i in new]
+        replies = answer(self.vlm, asked, self.max_new_tokens, progress=progress)
+        memory |= {i.key: r for i, r in zip(new, replies, strict=True)}
+        return [memory[i.key] for i in items]
 
     def _record(self, protocol: Protocol, side: str, replies: Sequence[Reply]) -> list[Answer]:
         scores = self._scores(protocol, side, replies)

@@ -182,7 +182,7 @@ class Fact:
 
 @dataclass(frozen=True)
 class Request:
-    """One deletion request.
+    """One deletion request, or several that are forgotten together.
 
     Args:
         concept: what to forget.
@@ -190,7 +190,12 @@ class Request:
         facts: text questions and answers about it to keep; none: the original model is asked.
         protect: names of concepts of any kind to hold on to in text (T4).
         protected: pictures of anything else, with which recognition is held in place.
-        new_answer: how to call it from now on; none: the policy of the settings decides.
+        new_answer: how to call it from now on: a name, or a policy of `unsee.facets.NEW_ANSWERS`; none: that of the
+            settings.
+        also: further requests, to be forgotten together with this one.
+
+    Raises:
+        UnseeError: a request has no picture, or two of them share a name or a picture.
     """
 
     concept: Concept
@@ -199,10 +204,31 @@ class Request:
     protect: tuple[Concept, ...] = ()
     protected: tuple[Picture, ...] = ()
     new_answer: str | None = None
+    also: tuple[Request, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.pictures:
             raise UnseeError("a request needs at least one picture of the concept")
+        names: set[str] = set()
+        shown: dict[Picture, Concept] = {}
+        for one in self.every if self.also else ():
+            own = {name.casefold() for name in (one.concept.name, *one.concept.names)}
+            if twice := sorted(names & own):
+                raise UnseeError(f"two requests forget {twice[0]!r}; make them one, with all pictures of it")
+            names |= own
+            for picture in one.pictures:
+                if (other := shown.setdefault(picture, one.concept)) != one.concept:
+                    raise UnseeError(f"{picture.name} is given as {other.name!r} and as {one.concept.name!r}")
+
+    @property
+    def every(self) -> tuple[Request, ...]:
+        """This request and all that are forgotten together with it; each stands here for its own concept alone."""
+        return (self, *(one for further in self.also for one in further.every))
+
+    @property
+    def concepts(self) -> tuple[Concept, ...]:
+        """Everything to be forgotten together, this request's own concept first."""
+        return tuple(one.concept for one in self.every)
 
 
 Facet = Literal["T1", "T2", "T3", "T4", "protected", "variation"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -35,7 +35,7 @@ class MIPEditorSettings(TrainingSettings):
         frames: steps of the Riemann sum by which influence is integrated, the paper's m.
         attributed: how many of the pictures (each with all its questions) and texts to be forgotten are looked at to
             find the paths, at even distances from the first on, the request's own picture; each takes
-            `layers * frames` forwards and backwards.
+            `layers * frames` forwards and backwards. So many of each concept, where several are forgotten together.
         prune: set the paths' neurons to 0 before they are trained, as in the paper.
         depth: the states are those behind this share of W's layers (at least one); no layer above is run in training.
         steering: length of what forgotten states are pulled to, in units of the original's own length, the paper's
@@ -120,13 +120,14 @@ class MIPEditor(Method[MIPEditorSettings]):
             if sample.role == "forget":
                 length = states[i].norm(dim=-1, keepdim=True)
                 self._wanted[i] = s.steering * length * drawn[i] / drawn[i].norm()
-        self.paths = {part: self._find(encoded, part) for part in self._layers}
+        first = {one.pictures[0].sha256 for one in request.every}
+        self.paths = {part: self._find(encoded, part, first) for part in self._layers}
         for chosen in self.paths.values():
             for layer, columns in chosen.items():
                 pick_columns(vlm, layer, columns, cleared=s.prune)
 
-    def _find(self, encoded: Encoded, part: str) -> NeuronPath:
-        """The path through a part, on what is to be forgotten."""
+    def _find(self, encoded: Encoded, part: str, first: Set[str]) -> NeuronPath:
+        """The path through a part, on what is to be forgotten; with each picture in `first` a concept begins."""
         s, vlm = self.settings, encoded.vlm
         groups = encoded.by_input("forget")
         if part == "vision":
@@ -135,7 +136,13 @@ class MIPEditor(Method[MIPEditorSettings]):
                 raise UnseeError(
                     f"{self.name} edits the vision tower, and no picture is to be forgotten: parts = language"
                 )
-        members = [i for group in groups[:: -(-len(groups) // s.attributed)] for i in group]
+        concepts: list[list[list[int]]] = []
+        for group in groups:
+            picture = encoded.samples[group[0]].picture
+            if not concepts or (picture is not None and picture.sha256 in first):
+                concepts.append([])
+            concepts[-1].append(group)
+        members = [i for own in concepts for group in own[:: -(-len(own) // s.attributed)] for i in group]
         tokens = encoded.totals(members).forget_tokens
 
         def asking(batch: Batch) -> Callable[[], torch.Tensor]:

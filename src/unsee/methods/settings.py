@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import docstring_parser
+import yaml
 
 from unsee.errors import UnseeError
 
@@ -114,6 +116,30 @@ def _check_type(name: str, wanted: str, value: Any) -> None:
     }[wanted]
     if not fits:
         raise UnseeError(f"{name} = {value!r}: it must be {said}")
+
+
+def read_changes(changes: Sequence[str]) -> dict[str, Any]:
+    """`steps=30` to {"steps": 30}; values are read as YAML scalars.
+
+    Raises:
+        UnseeError: a change is not NAME=VALUE, or its value no number, true or false.
+    """
+    found = {}
+    for change in changes:
+        name, equals, value = change.partition("=")
+        if not equals:
+            raise UnseeError(f"--set takes NAME=VALUE, not {change!r}")
+        try:
+            read = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise UnseeError(f"--set {change}: {value!r} is not a number, true or false") from None
+        if isinstance(read, str):  # YAML 1.1 reads 1e-3 as text
+            try:
+                read = float(read)
+            except ValueError:
+                raise UnseeError(f"--set {change}: {value!r} is not a number, true or false") from None
+        found[name.strip().replace("-", "_")] = read
+    return found
 
 
 @dataclass(frozen=True)

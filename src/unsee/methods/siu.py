@@ -75,7 +75,7 @@ class SIU(LoraMethod[SIUSettings]):
 
     def prepare(self, encoded: Encoded, request: Request) -> None:
         vlm = encoded.vlm
-        masked = name_tokens(vlm.tokenizer, [request.concept])
+        masked = name_tokens(vlm.tokenizer, request.concepts)
         self.keep_vocabulary = torch.ones(vlm.vocabulary_size, dtype=torch.bool, device=vlm.device)
         self.keep_vocabulary[sorted(masked)] = False
 

@@ -1,7 +1,7 @@
 """Scores from the record of answers; each says its range, which way is better, and its interval."""
 
 from unsee.metrics.intervals import Score
-from unsee.metrics.mmubench import METRICS, Metric, summarise
+from unsee.metrics.mmubench import METRICS, Metric, summarise, summarise_run
 from unsee.metrics.record import Answer, pair_up, read_answers, select, write_answers
 from unsee.metrics.requirements import Outcome, check, parse_requirements
 
@@ -17,5 +17,6 @@ __all__ = [
     "read_answers",
     "select",
     "summarise",
+    "summarise_run",
     "write_answers",
 ]

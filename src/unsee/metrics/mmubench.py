@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -339,3 +339,28 @@ def summarise(answers: Sequence[Answer], *, resamples: int = RESAMPLES, seed: in
         for part, score in scores.items():
             summary[part][key] = score.as_dict() if score else None
     return summary
+
+
+def summarise_run(answers: Sequence[Answer], *, resamples: int = RESAMPLES, seed: int = 0) -> dict[str, Any]:
+    """All scores of one run, as its `metrics.json` holds them.
+
+    Where it forgot several concepts together, one model gave all answers: a question that is asked for several of
+    them is one observation and counts once, and what is asked of each concept is clustered by concept.
+
+    Returns:
+        What `summarise` returns; of several concepts also "concepts": {name: the same for its own answers}.
+
+    Raises:
+        ValueError: a model answered the same question twice.
+    """
+    names = dict.fromkeys(a.concept for a in answers)
+    if len(names) < 2:
+        return summarise(answers, resamples=resamples, seed=seed)
+    # Under one concept, clusters are the subjects: those forgotten, and those asked about beside them.
+    pooled: dict[tuple[str, str, str, str], Answer] = {}
+    for a in answers:
+        key = (a.model, a.set, a.picture, a.question)
+        pooled.setdefault(key, replace(a, concept="", item=f"{a.concept}/{a.item}"))
+    own = {name: [a for a in answers if a.concept == name] for name in names}
+    each = {name: summarise(rows, resamples=resamples, seed=seed) for name, rows in own.items()}
+    return summarise(list(pooled.values()), resamples=resamples, seed=seed) | {"concepts": each}

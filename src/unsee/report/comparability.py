@@ -96,8 +96,8 @@ def weights(view: RunView) -> tuple[str, str]:
     return str(model.get("sha256") or ""), str(model.get("dtype") or "")
 
 
-def _concept(view: RunView) -> tuple[str, str]:
-    return view.concept.kind, view.concept.core.casefold()
+def _concept(view: RunView) -> frozenset[tuple[str, str]]:
+    return frozenset((concept.kind, concept.core.casefold()) for concept in view.concepts)
 
 
 def _concepts(groups: Groups) -> Iterator[str]:

@@ -14,7 +14,7 @@ from unsee.report.charts import Mark, scatter, symbol
 from unsee.report.comparability import Comparability, Numbered, named
 from unsee.report.comparison_table import ComparisonTable
 from unsee.report.examples import Choice, choose
-from unsee.report.figures import listed, marked, readable, share
+from unsee.report.figures import forgotten, listed, marked, readable, share
 from unsee.report.images import Album
 from unsee.report.read import RunView, short
 from unsee.report.settings import method, preset
@@ -76,7 +76,7 @@ def render_comparison(runs: Numbered, together: Comparability, links: Mapping[in
     methods = dict.fromkeys(method(view) for view in runs.values())
     series = {name: place for place, name in enumerate(methods)}
     table = ComparisonTable(runs, together, series)
-    phrases = [runs[group[0]].concept.phrase for group in together.concepts]
+    phrases = [forgotten(runs[group[0]].concepts) for group in together.concepts]
     what = phrases[0] if len(phrases) == 1 else f"{len(phrases)} concepts"
     return fill(
         "comparison.html.j2",
@@ -96,7 +96,7 @@ def render_comparison(runs: Numbered, together: Comparability, links: Mapping[in
 
 
 def _told(number: int, view: RunView, series: int, details: tuple[str, ...], link: str) -> Told:
-    return Told(number, series, method(view), view.concept.phrase, details, judge(view), str(view.folder), link)
+    return Told(number, series, method(view), forgotten(view.concepts), details, judge(view), str(view.folder), link)
 
 
 def _facts(runs: Numbered, phrases: Sequence[str]) -> Iterator[tuple[str, str]]:
@@ -151,7 +151,6 @@ def _examples(numbers: Sequence[int], runs: Numbered) -> Examples:
     own = {number: runs[number] for number in numbers}
     questions = SharedQuestions(own)
     pictures = {key: path for view in own.values() for key, path in view.pictures.items()}
-    concept = runs[numbers[0]].concept
     parts = (
         ("Pictures of the concept", choose(questions.asked("forget"), pictures, cards=4, questions=2), False),
         ("The training picture", choose(questions.asked("training"), pictures, cards=1, questions=2), False),
@@ -159,10 +158,10 @@ def _examples(numbers: Sequence[int], runs: Numbered) -> Examples:
         ("In text", choose(questions.asked("text_concept", "text_general"), (), cards=3, questions=1), True),
     )
     return Examples(
-        concept.phrase,
+        forgotten(runs[numbers[0]].concepts),
         named(numbers),
         Album(pictures),
         questions,
-        tuple(mention(name) for name in dict.fromkeys(n for view in own.values() for n in view.concept.names)),
+        tuple(mention(name) for name in dict.fromkeys(n for view in own.values() for n in view.names)),
         tuple(part for part in parts if part[1].cards) if len(numbers) > 1 else (),
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from unsee.metrics import METRICS
 from unsee.report.comparability import Comparability, Numbered, named
-from unsee.report.figures import duration
+from unsee.report.figures import duration, forgotten
 from unsee.report.means import Mean, mean_over, memory, seconds
 from unsee.report.read import Metrics, RunView, Score
 from unsee.report.settings import made_alike, method, preset, told_apart
@@ -104,7 +104,7 @@ class ComparisonTable:
         for concept in self._together.concepts:
             groups = [group for group in self._together.alike if group[0] in concept]
             lines = tuple(line for group in groups for line in self._alike(group, len(groups) > 1))
-            blocks.append(Block(self._runs[concept[0]].concept.phrase, lines))
+            blocks.append(Block(forgotten(self._runs[concept[0]].concepts), lines))
         if self.means:
             blocks.append(Block("Means over runs made alike", tuple(self._mean_lines())))
         return blocks

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 
 from markupsafe import Markup, escape
 
+from unsee.data.concept import Concept
 from unsee.report.read import Score
 
 NBSP = "\N{NO-BREAK SPACE}"
@@ -17,6 +18,7 @@ PERCENT = "%"
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 _LONGEST = 700
+_MOST_LISTED = 5
 
 
 def number(value: float, unit: str = PERCENT) -> str:
@@ -69,6 +71,12 @@ def duration(seconds: float) -> str:
 def listed(parts: Sequence[str]) -> str:
     """ "a", "a and b", "a, b and c"."""
     return " and ".join(filter(None, (", ".join(parts[:-1]), *parts[-1:])))
+
+
+def forgotten(concepts: Sequence[Concept]) -> str:
+    """What was to be forgotten, as a sentence speaks of it; beyond a handful of concepts their number."""
+    phrases = [concept.phrase for concept in concepts]
+    return listed(phrases) if len(phrases) <= _MOST_LISTED else f"{len(phrases)} concepts"
 
 
 def readable(text: str) -> str:

@@ -10,9 +10,10 @@ from typing import Any
 from markupsafe import Markup
 
 from unsee.data.concept import mention
+from unsee.metrics import METRICS
 from unsee.report.charts import loss_curves, strip
 from unsee.report.examples import Choice, before_and_after, choose
-from unsee.report.figures import PERCENT, duration, marked, readable
+from unsee.report.figures import PERCENT, duration, forgotten, marked, readable
 from unsee.report.images import Album
 from unsee.report.read import FacetSample, Metrics, RunView, short
 from unsee.report.settings import flat
@@ -39,6 +40,10 @@ _VERSION_LABELS = {"python": "Interpreter"}
 _MOST_SAMPLES = 40
 
 
+_OF_A_CONCEPT = ("em_naming", "em_yes_no", "text_kept")
+"""What the table of several concepts tells of each."""
+
+
 @dataclass(frozen=True)
 class FacetPack:
     """Training samples that share one picture, or text samples that share none."""
@@ -63,10 +68,15 @@ class FacetGroup:
 def render(view: RunView) -> str:
     """The page as one self-contained HTML text."""
     album = Album(view.pictures)
-    names = [mention(name) for name in view.concept.names]
+    names = [mention(name) for name in view.names]
+    several = len(view.concepts) > 1
     return fill(
         "page.html.j2",
         view=view,
+        what=forgotten(view.concepts),
+        several=several,
+        concepts=list(concept_rows(view)),
+        concept_columns=[METRICS[key].name for key in _OF_A_CONCEPT],
         verdict=judge(view),
         rule=RULE,
         album=album,
@@ -75,9 +85,9 @@ def render(view: RunView) -> str:
         name_marked=lambda text: marked(text, names, "name"),
         target_marked=_target_marked,
         figures=list(key_figures(view.metrics)),
-        training=[(picture, album.uri(short(picture.sha256), 480)) for picture in view.trained_on],
-        forgotten=choose(view.asked("forget"), view.pictures, cards=6, questions=2),
-        on_training=choose(view.asked("training"), view.pictures, cards=1, questions=3),
+        training=[(p, album.uri(short(p.sha256), 480)) for p in view.trained_on if not several],
+        forgotten=choose(view.asked("forget"), view.pictures, cards=max(6, len(view.concepts)), questions=2),
+        on_training=choose(view.asked("training"), view.pictures, cards=min(6, len(view.concepts)), questions=3),
         kept_pictures=[
             ("Others of its kind", choose(view.asked("neighbours"), view.pictures, cards=4, questions=1)),
             ("Other concepts", choose(view.asked("utility"), view.pictures, cards=6, questions=1)),
@@ -113,6 +123,14 @@ def key_figures(metrics: Metrics | None) -> Iterator[tuple[str, Cell, Cell, Mark
         if metrics and after:
             before = metrics.before.get(key)
             yield label, cell(before, PERCENT), cell(after, PERCENT), strip(before, after)
+
+
+def concept_rows(view: RunView) -> Iterator[tuple[str, str, list[tuple[Cell, Cell]]]]:
+    """(phrase, hash of its picture, scores before and after) of each concept, where there are several."""
+    for concept, metrics in zip(view.concepts, view.by_concept, strict=False):
+        picture = next((p.sha256 for p in view.trained_on if p.concept == concept.name), "")
+        scores = [(metrics.before.get(key), metrics.after.get(key)) for key in _OF_A_CONCEPT]
+        yield concept.phrase, picture, [(cell(before, PERCENT), cell(after, PERCENT)) for before, after in scores]
 
 
 def facet_groups(samples: Sequence[FacetSample]) -> list[FacetGroup]:
@@ -151,9 +169,11 @@ def record(view: RunView) -> Iterator[tuple[str, str]]:
     config, history = view.config, view.history
     model = config.get("model") or {}
     pairs: list[tuple[str, Any]] = [
-        ("Concept", view.concept.name),
-        ("Kind", view.concept.kind),
-        ("Other names", ", ".join(view.concept.aliases)),
+        *(
+            pair
+            for concept in view.concepts
+            for pair in (("Concept", concept.name), ("Kind", concept.kind), ("Other names", ", ".join(concept.aliases)))
+        ),
         ("New answer", config.get("new_answer")),
         ("Method", config.get("method")),
         ("Preset", config.get("preset")),
@@ -163,7 +183,7 @@ def record(view: RunView) -> Iterator[tuple[str, str]]:
     ]
     for picture in view.trained_on:
         size = f"{picture.width} × {picture.height}" if picture.width and picture.height else ""
-        pairs.append(("Training picture", ", ".join(filter(None, (picture.name, size)))))
+        pairs.append(("Training picture", ", ".join(filter(None, (picture.concept, picture.name, size)))))
         pairs.append(("Picture SHA-256", picture.sha256))
     sources = {
         "benchmark": "unseen pictures of a benchmark",

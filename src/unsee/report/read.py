@@ -120,12 +120,13 @@ class FacetSample:
 
 @dataclass(frozen=True)
 class PictureInfo:
-    """A picture the model was trained on, as the config records it."""
+    """A picture the model was trained on, as the config records it; `concept` is said where there are several."""
 
     name: str
     sha256: str
     width: int | None = None
     height: int | None = None
+    concept: str = ""
 
 
 @dataclass(frozen=True)
@@ -134,18 +135,19 @@ class RunView:
 
     Args:
         folder: the run folder.
-        concept: what was to be forgotten.
+        concepts: what was to be forgotten, together where there are several.
         config: the whole config as read, for the table of settings.
         trained_on: the pictures the model was trained on.
         metrics: None where the run was not tested yet.
         exchanges: questions with both models' answers, in the order of the file.
         pictures: by the first 16 hex digits of the sha256, the files that may be shown.
         redacted: whether `unsee.report.redaction.redact` went over it.
-        concept_pictures: short hashes of every picture that shows the concept.
+        concept_pictures: short hashes of every picture that shows a concept.
+        by_concept: the scores of each, in the order of `concepts`, where there are several.
     """
 
     folder: Path
-    concept: Concept
+    concepts: tuple[Concept, ...]
     config: Mapping[str, Any]
     trained_on: tuple[PictureInfo, ...]
     metrics: Metrics | None
@@ -155,6 +157,12 @@ class RunView:
     pictures: Mapping[str, Path]
     redacted: bool = False
     concept_pictures: frozenset[str] = frozenset()
+    by_concept: tuple[Metrics, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Everything that names a concept, without repeats."""
+        return tuple(dict.fromkeys(name for concept in self.concepts for name in concept.names))
 
     @property
     def test_pictures(self) -> str:
@@ -192,19 +200,17 @@ def read_run(folder: Path) -> RunView:
     for key in ("model", "settings", "versions"):
         if not isinstance(config.get(key) or {}, dict):
             raise RunFolderError(f"{path} is damaged: its {key} is no mapping")
-    raw = config["concept"]
     try:
-        if isinstance(raw.get("aliases"), str):
-            raise TypeError("aliases must be a list")
-        aliases = tuple(str(alias) for alias in raw.get("aliases") or ())
-        concept = Concept(str(raw.get("name") or ""), raw.get("kind", "thing"), aliases)
-    except (UnseeError, TypeError) as error:
+        concepts = tuple(_concept(raw) for raw in config.get("concepts") or [config["concept"]])
+    except (UnseeError, TypeError, AttributeError) as error:
         raise RunFolderError(f"{path} is damaged: {error}") from error
     try:
         trained_on = tuple(_picture_info(entry) for entry in config.get("pictures") or ())
         exchanges = _exchanges(folder / "answers.parquet")
         facets = tuple(_facet(entry) for entry in _read_json(folder / "facets.json") or ())
-        metrics = _metrics(_read_json(folder / "metrics.json"))
+        scores = _read_json(folder / "metrics.json")
+        metrics, each = _metrics(scores), (scores or {}).get("concepts") or {}
+        by_concept = tuple(_metrics(each[c.name]) or Metrics() for c in concepts) if each else ()
         history = _history(_read_json(folder / "history.json"))
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise RunFolderError(f"{folder} has a damaged file: {type(error).__name__}: {error}") from error
@@ -213,7 +219,7 @@ def read_run(folder: Path) -> RunView:
     shown |= {short(sample.picture) for sample in facets if sample.role == "forget"}
     return RunView(
         folder=folder,
-        concept=concept,
+        concepts=concepts,
         config=config,
         trained_on=trained_on,
         metrics=metrics,
@@ -222,7 +228,14 @@ def read_run(folder: Path) -> RunView:
         facets=facets,
         pictures={file.stem: file for file in sorted((folder / "pictures").glob("*.png")) if short(file.stem)},
         concept_pictures=frozenset(shown - {""}),
+        by_concept=by_concept,
     )
+
+
+def _concept(raw: Any) -> Concept:
+    if isinstance(raw.get("aliases"), str):
+        raise TypeError("aliases must be a list")
+    return Concept(str(raw.get("name") or ""), raw.get("kind", "thing"), tuple(map(str, raw.get("aliases") or ())))
 
 
 def _read_json(path: Path) -> Any:
@@ -288,18 +301,17 @@ def _facet(raw: Any) -> FacetSample:
 
 
 def _picture_info(raw: Any) -> PictureInfo:
-    return PictureInfo(
-        str(raw.get("name") or ""), str(raw.get("sha256") or ""), _whole(raw.get("width")), _whole(raw.get("height"))
-    )
+    said = {key: str(raw.get(key) or "") for key in ("name", "sha256", "concept")}
+    return PictureInfo(**said, width=_whole(raw.get("width")), height=_whole(raw.get("height")))
 
 
 def _exchanges(path: Path) -> tuple[Exchange, ...]:
-    """Both models' answers to the same question, joined."""
+    """Both models' answers to the same question, joined; what is asked for several concepts stands here once."""
     if not path.is_file():
         return ()
     joined: dict[tuple[str, str, str], dict[str, Answer]] = {}
     for answer in read_answers(path):
-        joined.setdefault(answer.key, {})[answer.model] = answer
+        joined.setdefault((answer.set, answer.picture, answer.question), {})[answer.model] = answer
     return tuple(_exchange(sides.get("before"), sides.get("after")) for sides in joined.values())
 
 

@@ -12,8 +12,9 @@ Redaction works on the view, before anything is drawn or written, so no part of 
 
 Pictures and answers of other concepts stay. A demonym ("French") is only caught as an alias.
 
-Runs on one page are redacted together, for what one of them hides another may tell: a concept that one run
-forgets is among the other concepts of the next. Then the rules hold in every run for every concept.
+Concepts forgotten by one run, and runs on one page, are redacted together, for what one of them hides another may
+tell: a concept that one run forgets is among the other concepts of the next. Then the rules hold in every run for
+every concept.
 """
 
 from __future__ import annotations
@@ -121,12 +122,14 @@ def redact_together(views: Sequence[RunView]) -> list[RunView]:
     """
     hidden = frozenset(picture for view in views for picture in view.concept_pictures)
     marks = [mark for view in views for p in view.trained_on for mark in (p.name, p.sha256)]
-    redactor = Redactor(*(view.concept for view in views), others=[*marks, *sorted(hidden)])
-    if len(views) > 1:
+    concepts = [concept for view in views for concept in view.concepts]
+    redactor = Redactor(*concepts, others=[*marks, *sorted(hidden)])
+    several = len(concepts) > 1
+    if several:
         hidden |= {short(e.picture) for view in views for e in view.exchanges if redactor.hides(e.subject)} - {""}
     seen = (short(e.picture) for view in views for e in view.exchanges)
     numbers = {p: f"picture {i}" for i, p in enumerate(dict.fromkeys(p for p in seen if p in hidden), 1)}
-    return [_redacted(view, redactor, hidden, numbers, several=len(views) > 1) for view in views]
+    return [_redacted(view, redactor, hidden, numbers, several) for view in views]
 
 
 def _redacted(
@@ -160,7 +163,7 @@ def _redacted(
         return raw.set == "text_concept" or (tells(raw) and not raw.picture)
 
     def sample(raw: FacetSample) -> FacetSample:
-        # What one run is taught about other concepts may be what the next one hides.
+        # What is taught beside one concept may be what is to be hidden of the next one.
         if raw.facet not in _KEPT_FACETS or several:
             return FacetSample(raw.facet, "", "", role=raw.role, withheld=True)
         text = redactor.text(raw.answer)
@@ -176,9 +179,9 @@ def _redacted(
     return replace(
         view,
         folder=Path(redactor.text(str(view.folder))),
-        concept=redactor.concept(view.concept),
+        concepts=tuple(map(redactor.concept, view.concepts)),
         config={key: redactor.value(value) for key, value in view.config.items() if key in _KEPT_CONFIG},
-        trained_on=tuple(replace(p, name="", sha256="") for p in view.trained_on),
+        trained_on=tuple(replace(p, name="", sha256="", concept="") for p in view.trained_on),
         exchanges=tuple(exchange(raw) for raw in view.exchanges if not states_facts(raw)),
         facets=tuple(sample(raw) for raw in view.facets),
         pictures={key: path for key, path in view.pictures.items() if key not in hidden},

@@ -6,10 +6,12 @@ concept away, asked for its name and asked yes or no; the weaker of the two deci
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
-from unsee.report.figures import interval, share
+from unsee.data.concept import Concept
+from unsee.report.figures import forgotten, interval, share
 from unsee.report.read import Metrics, RunView, Score
 
 
@@ -29,8 +31,9 @@ RULE = (
     "“No longer” is said when at least 95 % of the answers are free of the concept, the 95 % interval starts at 90 % "
     "or above, and the change from the original model is beyond chance; “appears” when only the interval falls short; "
     "“seldom” from 90 %; “still at times” from 75 %; “still often” from 50 %; “still” below. The weaker of naming and "
-    "yes/no questions decides. Other knowledge counts as lost when a score falls by 5 points or more and the change "
-    "is beyond chance; answers count as broken when 10 % or more are empty, loops or made-up words."
+    "yes/no questions decides, and of several concepts the one that fared worst. Other knowledge counts as lost when a "
+    "score falls by 5 points or more and the change is beyond chance; answers count as broken when 10 % or more are "
+    "empty, loops or made-up words."
 )
 """The rule by which the headline is worded, for the reader of the page."""
 
@@ -72,22 +75,25 @@ def judge(view: RunView) -> Verdict:
     if view.metrics is None:
         return Verdict("This run has not been tested yet.", ("There are no scores in the run folder.",))
     metrics = view.metrics
-    phrase = view.concept.phrase
+    several = len(view.concepts) > 1
+    them = "them" if several else "it"
     augmented = view.test_pictures == "augmented"
     where = " in altered copies of the training picture" if augmented else ""
-    evidence = tuple(filter(None, (*_forgetting(view, augmented), " ".join(_keeping(metrics)))))
+    evidence = tuple(filter(None, (*_forgetting(view, augmented), " ".join(_keeping(metrics, them)))))
     cautions = _cautions(view, augmented)
     asked = [key for key in ("em_naming", "em_yes_no") if metrics.after.get(key)] or ["em"]
-    grades = {key: grade(metrics, key) for key in asked if metrics.after.get(key)}
-    if not grades:
-        return Verdict(f"Whether the model has forgotten {phrase} was not measured.", evidence, cautions)
-    known_before = [metrics.before.get(key) for key in grades]
+    each = view.by_concept or (metrics,)
+    graded = [{key: grade(own, key) for key in asked if own.after.get(key)} for own in each]
+    if not all(graded):
+        claim = f"Whether the model has forgotten {forgotten(view.concepts)} was not measured."
+        return Verdict(claim, evidence, cautions)
+    known_before = [own.before.get(key) for own, grades in zip(each, graded, strict=True) for key in grades]
     if all(score is not None and score.value >= 50 for score in known_before):
-        claim = f"The original model hardly recognised {phrase} to begin with, so no forgetting can be shown."
-        return Verdict(claim, evidence, cautions, "bad")
-    worst = min(grades.values())
-    damage = _damage(metrics)
-    claim = _claim(grades, phrase, where)
+        claim = f"The original model hardly recognised {forgotten(view.concepts)} to begin with, so no forgetting can"
+        return Verdict(f"{claim} be shown.", evidence, cautions, "bad")
+    worst = min(min(grades.values()) for grades in graded)
+    claim = _weakest(view.concepts, graded, worst, where)
+    damage = _damage(metrics, them)
     if damage:
         claim += f", {'but' if worst >= Grade.SELDOM else 'and'} {damage}"
     tone = "bad" if worst < Grade.SELDOM else "mixed" if damage or augmented or worst < Grade.GONE else "good"
@@ -112,7 +118,19 @@ def grade(metrics: Metrics, key: str) -> Grade:
     return Grade.SOMETIMES if score.value >= 75 else Grade.OFTEN
 
 
-def _claim(grades: dict[str, Grade], phrase: str, where: str) -> str:
+def _weakest(concepts: Sequence[Concept], graded: Sequence[dict[str, Grade]], worst: Grade, where: str) -> str:
+    """The claim on the concepts that fared worst; of one concept, on that one."""
+    weak = [place for place, grades in enumerate(graded) if min(grades.values()) == worst]
+    named = concepts if len(weak) == len(graded) else [concepts[place] for place in weak]
+    keys = dict.fromkeys(key for place in weak for key in graded[place])
+    grades = {key: min(graded[place][key] for place in weak if key in graded[place]) for key in keys}
+    claim = _claim(grades, forgotten(named), where, "them" if len(named) > 1 else "it")
+    if len(weak) == len(graded):
+        return claim
+    return f"Of {len(graded)} concepts forgotten together, {claim[:1].lower()}{claim[1:]}"
+
+
+def _claim(grades: dict[str, Grade], phrase: str, where: str, them: str) -> str:
     naming, asked = grades.get("em_naming"), grades.get("em_yes_no")
     if naming is not None and asked is not None and naming >= Grade.SELDOM > asked:
         names = {
@@ -121,10 +139,10 @@ def _claim(grades: dict[str, Grade], phrase: str, where: str) -> str:
             Grade.GONE: "no longer names",
         }[naming]
         yes = {
-            Grade.KEPT: "it still says yes when asked whether a picture shows it",
-            Grade.UNCLEAR: "yes/no questions do not show it forgotten",
-            Grade.OFTEN: "it still often says yes when asked whether a picture shows it",
-            Grade.SOMETIMES: "it still says yes at times when asked whether a picture shows it",
+            Grade.KEPT: f"it still says yes when asked whether a picture shows {them}",
+            Grade.UNCLEAR: f"yes/no questions do not show {them} forgotten",
+            Grade.OFTEN: f"it still often says yes when asked whether a picture shows {them}",
+            Grade.SOMETIMES: f"it still says yes at times when asked whether a picture shows {them}",
         }[asked]
         return f"The model {names} {phrase}{where}, but {yes}"
     return {
@@ -138,14 +156,14 @@ def _claim(grades: dict[str, Grade], phrase: str, where: str) -> str:
     }[min(grades.values())]
 
 
-def _damage(metrics: Metrics) -> str:
+def _damage(metrics: Metrics, them: str) -> str:
     broken = metrics.after.get("degenerate_rate")
     was = metrics.before.get("degenerate_rate")
     parts = []
     if any(_fell(metrics, key) for key in ("specificity", "neighbours", "text_general")):
         parts.append("it lost knowledge of other concepts")
     if _fell(metrics, "text_kept"):
-        parts.append("facts about it were lost too")
+        parts.append(f"facts about {them} were lost too")
     if broken and broken.value >= _BROKEN and broken.value > (was.value if was else 0):
         parts.append("many of its answers are broken")
     return " and ".join(parts)
@@ -186,11 +204,11 @@ def _sentence(view: RunView, key: str, form: str, what: str) -> str:
     return f"In {share(score.value)} of {count} {what}" + (f" ({'; '.join(details)})." if details else ".")
 
 
-def _keeping(metrics: Metrics) -> list[str]:
+def _keeping(metrics: Metrics, them: str) -> list[str]:
     labels = {
         "specificity": "Other concepts",
-        "neighbours": "Others of its kind",
-        "text_kept": "Facts about it, asked without a picture",
+        "neighbours": "Others of its kind" if them == "it" else "Others of their kinds",
+        "text_kept": f"Facts about {them}, asked without a picture",
     }
     sentences = []
     for key, label in labels.items():
@@ -209,8 +227,13 @@ def _cautions(view: RunView, augmented: bool) -> tuple[str, ...]:
     cautions = []
     if augmented:
         cautions.append(f"The test pictures are {AUGMENTED}")
-    tested = {e.picture for e in view.asked("forget") if e.after is not None}
-    if tested and len(tested) < _FEW_PICTURES and not augmented:
-        count = "one unseen picture was" if len(tested) == 1 else f"{len(tested)} unseen pictures were"
-        cautions.append(f"Only {count} tested; more would make this firmer.")
+    tested: dict[str, set[str]] = {}
+    for e in view.asked("forget"):
+        if e.after is not None:
+            tested.setdefault(e.subject, set()).add(e.picture)
+    fewest = min(map(len, tested.values()), default=0)
+    if 0 < fewest < _FEW_PICTURES and not augmented:
+        count = "one unseen picture was" if fewest == 1 else f"{fewest} unseen pictures were"
+        of = " of one of the concepts" if len(tested) > 1 else ""
+        cautions.append(f"Only {count} tested{of}; more would make this firmer.")
     return tuple(cautions)

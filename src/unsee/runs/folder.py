@@ -184,5 +184,5 @@ def read_finished(run: Path) -> dict[str, Any]:
     return config
 
 
-def describe_pictures(pictures: Sequence[Picture]) -> list[dict[str, Any]]:
-    return [{"name": p.name, "sha256": p.sha256, "width": p.width, "height": p.height} for p in pictures]
+def describe_pictures(pictures: Sequence[Picture], **more: Any) -> list[dict[str, Any]]:
+    return [{"name": p.name, "sha256": p.sha256, "width": p.width, "height": p.height, **more} for p in pictures]

@@ -18,8 +18,8 @@ from unsee.data.samples_file import load_samples, save_samples
 from unsee.errors import TrainingError, UnseeError
 from unsee.facets import Facets, FacetSettings
 from unsee.methods import Method
-from unsee.metrics import Answer, read_answers, summarise, write_answers
-from unsee.models import VisionLanguageModel
+from unsee.metrics import Answer, read_answers, summarise_run, write_answers
+from unsee.models import Reply, VisionLanguageModel
 from unsee.models.lora import load_adapter, remove_lora, save_adapter
 from unsee.runs.folder import BEFORE, CHECKPOINTS, RunFolder, describe_pictures
 from unsee.training import History, train
@@ -54,7 +54,7 @@ def forget(
     vlm: VisionLanguageModel,
     request: Request,
     method: Method[Any],
-    protocol: Protocol,
+    protocol: Protocol | Sequence[Protocol],
     out: Path,
     *,
     preset: str = "default",
@@ -73,9 +73,9 @@ def forget(
     Args:
         vlm: the original model. Afterwards it carries the adapter; `remove_lora` takes it off. Where this fails,
             it is the original again.
-        request: what to forget.
+        request: what to forget; all of `request.also` is forgotten in the same training.
         method: with its settings; see `unsee.methods.make_method`.
-        protocol: what is asked before and after.
+        protocol: what is asked before and after; of several requests one for each, in the order of `request.every`.
         out: the run folder; it must not exist. An interrupted run of the same config is gone on with.
         preset: the name of the method's preset, for the record.
         facet_settings: how the four targets are built.
@@ -92,7 +92,7 @@ def forget(
     Raises:
         RunFolderError: `out` exists, or holds an unfinished run of another config.
         UnseeError: the model carries an adapter already, or the method needs what the samples do not have, or
-            another model to begin with.
+            another model to begin with; or the protocols are not those of the requests.
         UnknownConceptError: the model does not know the concept.
         TrainingError: the loss exploded.
     """
@@ -101,10 +101,15 @@ def forget(
     facet_settings = facet_settings or FacetSettings()
     if vlm.adapted:
         raise UnseeError("the model carries an adapter already; take it off first, or merge it")
+    protocols = [protocol] if isinstance(protocol, Protocol) else list(protocol)
+    fitting = not request.also or [p.concept for p in protocols] == list(request.concepts)
+    if len(protocols) != len(request.every) or not fitting:
+        raise UnseeError("several requests need a protocol for the concept of each, in their order")
     folder = RunFolder(
         out,
         {
             "concept": dataclasses.asdict(request.concept),
+            **({"concepts": [dataclasses.asdict(c) for c in request.concepts]} if request.also else {}),
             "method": method.name,
             "preset": preset,
             "settings": dataclasses.asdict(method.settings),
@@ -116,11 +121,11 @@ def forget(
                 "sha256": vlm.weights_sha256(),
             },
             "seed": seed,
-            "pictures": describe_pictures(request.pictures),
-            "protected_pictures": len(request.protected),
+            "pictures": _pictures(request),
+            "protected_pictures": len({p.sha256 for one in request.every for p in one.protected}),
             "test_pictures": test_pictures,
-            "questions": len(protocol.items),
-            "data_sha256": _data_sha256(request, protocol, samples),
+            "questions": sum(len(p.items) for p in protocols),
+            "data_sha256": _data_sha256(request, protocols, samples),
             "redact": redact,
             **({"command": command} if command else {}),
         },
@@ -133,17 +138,18 @@ def forget(
     except UnseeError:
         folder.discard()  # to be mended by another request, which a folder left behind would stand in the way of
         raise
-    protocol.known_names |= built.new_names
-    before = _before(folder, recorder, protocol, say)
+    for asked in protocols:
+        asked.known_names |= built.new_names | {name for concept in request.concepts for name in concept.names}
+    before = _before(folder, recorder, protocols, say)
     try:
         history = _train(folder, vlm, request, method, chosen, seed, say)
-        after = recorder.after(protocol, _counting(say, "asking after", len(protocol.items)))
+        after = _after(recorder, protocols, say)
         answers = before + after
         write_answers(folder.work / "answers.parquet", answers)
-        metrics = summarise(answers, seed=seed)
+        metrics = summarise_run(answers, seed=seed)
         folder.write_json("metrics.json", metrics)
         if not redact:
-            folder.keep_pictures(_shown(request, protocol))
+            folder.keep_pictures(_shown(request, protocols))
         report.write(folder.work, redact=redact)
         return Run(folder.finish(), metrics, answers, history, built.left_out)
     except BaseException as error:
@@ -153,18 +159,32 @@ def forget(
         raise
 
 
-def _data_sha256(request: Request, protocol: Protocol, samples: Sequence[Sample] | None) -> str:
+def _pictures(request: Request) -> list[dict[str, Any]]:
+    """The pictures trained on; of several requests, each with the name of what it shows."""
+    if not request.also:
+        return describe_pictures(request.pictures)
+    return [entry for one in request.every for entry in describe_pictures(one.pictures, concept=one.concept.name)]
+
+
+def _data_sha256(request: Request, protocols: Sequence[Protocol], samples: Sequence[Sample] | None) -> str:
     """Hash of all that the run learns from and is asked, so that another test set or facets file is another run."""
+    first, *further = [
+        {
+            "facts": [dataclasses.astuple(f) for f in one.facts],
+            "protect": [p.name for p in one.protect],
+            "protected": [p.sha256 for p in one.protected],
+            "new_answer": one.new_answer,
+        }
+        for one in request.every
+    ]
     data = {
-        "facts": [dataclasses.astuple(f) for f in request.facts],
-        "protect": [p.name for p in request.protect],
-        "protected": [p.sha256 for p in request.protected],
-        "new_answer": request.new_answer,
-        "asked": [[i.set, i.form, i.subject.name, *i.keywords, *i.key] for i in protocol.items],
+        **first,
+        "asked": [[i.set, i.form, i.subject.name, *i.keywords, *i.key] for p in protocols for i in p.items],
         "samples": [
             [s.question, s.answer, s.picture.sha256 if s.picture else None, s.target_phrase, s.role, s.facet, s.truth]
             for s in samples or ()
         ],
+        **({"also": further} if further else {}),
     }
     return hashlib.sha256(json.dumps(data).encode()).hexdigest()
 
@@ -180,17 +200,29 @@ def _counting(say: Progress, stage: str, total: int) -> Callable[[int], None]:
     return more
 
 
-def _before(folder: RunFolder, recorder: Recorder, protocol: Protocol, say: Progress) -> list[Answer]:
+def _before(folder: RunFolder, recorder: Recorder, protocols: Sequence[Protocol], say: Progress) -> list[Answer]:
     """The original's answers, or those that an interrupted run has already asked for."""
-    total = len(protocol.items)
+    total = sum(len(p.items) for p in protocols)
     say("asking before", 0, total)
     if folder.has(BEFORE):
         answers = read_answers(folder.work / BEFORE)
-        recorder.remember(protocol, answers)
+        for protocol in protocols:
+            recorder.remember(protocol, [a for a in answers if a.concept == protocol.concept.name])
     else:
-        answers = recorder.before(protocol, _counting(say, "asking before", total))
+        more = _counting(say, "asking before", total)
+        answers = [a for protocol in protocols for a in recorder.before(protocol, more)]
         write_answers(folder.work / BEFORE, answers)
     say("asking before", total, total)
+    return answers
+
+
+def _after(recorder: Recorder, protocols: Sequence[Protocol], say: Progress) -> list[Answer]:
+    """The unlearned model's answers; what several protocols ask is asked once."""
+    total = sum(len(p.items) for p in protocols)
+    more = _counting(say, "asking after", total)
+    said: dict[tuple[str, str], Reply] = {}
+    answers = [a for protocol in protocols for a in recorder.after(protocol, more, said)]
+    say("asking after", total, total)
     return answers
 
 
@@ -210,8 +242,8 @@ def _facets(
     if samples is not None:
         built = facets.given(vlm, request, samples, settings, force, anew)
     elif path.exists() and "new_answer" in folder.config:
-        shown = [*request.pictures, *request.protected, *facets.varied(request, settings, seed)]
-        read = load_samples(path, shown)
+        given = [p for one in request.every for p in (*one.pictures, *one.protected)]
+        read = load_samples(path, [*given, *facets.varied(request, settings, seed)])
         built = Facets(read, folder.config["new_answer"], folder.config["left_out"])
     else:
         built = facets.build(vlm, request, settings, seed, force)
@@ -254,12 +286,15 @@ def _train(
     return history
 
 
-def _shown(request: Request, protocol: Protocol) -> list[Picture]:
-    """The request's pictures, some unseen ones of the concept, and some of others."""
-    pictures = {p.sha256: p for p in request.pictures}
-    for name, most in (("forget", 10), ("neighbours", 6), ("utility", 10)):
-        found = {i.picture.sha256: i.picture for i in protocol.items if i.set == name and i.picture is not None}
+def _shown(request: Request, protocols: Sequence[Protocol]) -> list[Picture]:
+    """The requests' pictures, some unseen ones of each concept, and some of others."""
+    given = {p.sha256: p for one in request.every for p in one.pictures}
+    pictures = dict(given)
+    items = [i for p in protocols for i in p.items]
+    unseen = max(10, 2 * len(protocols))
+    for name, most in (("forget", unseen), ("neighbours", 6), ("utility", 10)):
+        found = {i.picture.sha256: i.picture for i in items if i.set == name and i.picture is not None}
         chosen = list(found.values())
         step = max(1, len(chosen) // most)
         pictures |= {p.sha256: p for p in chosen[::step][:most]}
-    return list(pictures.values())[: SHOWN_PICTURES + len(request.pictures)]
+    return list(pictures.values())[: SHOWN_PICTURES + unseen - 10 + len(given)]
