@@ -16,7 +16,7 @@ from test_packing import close, loosen, plain_logits, plain_states
 from unsee.benchmarks.protocol import Originals, Protocol, asked_of_unseen
 from unsee.data import Concept, Request, Sample
 from unsee.errors import UnseeError
-from unsee.methods import REGISTRY, Method, base, describe, get_method, make_method
+from unsee.methods import REGISTRY, Method, base, describe, get_method, make_method, read_changes
 from unsee.methods import gradients as library
 from unsee.methods.answers import REFUSALS
 from unsee.methods.base import LoraMethod
@@ -567,6 +567,15 @@ def test_settings_out_of_range_are_told(name: str) -> None:
                 make_method(name, "default", {setting: int(value) if whole else float(value)})
         with pytest.raises(UnseeError, match=f"{setting} = 'much'"):
             make_method(name, "default", {setting: "much"})
+
+
+def test_changes_are_read_as_they_are_typed() -> None:
+    said = ["steps=30", "learning-rate=1e-3", "projector=true", "distance=cosine"]
+    wanted = {"steps": 30, "learning_rate": 1e-3, "projector": True, "distance": "cosine"}
+    assert read_changes(said) == wanted
+    assert make_method("vkd", "default", wanted).settings.distance == "cosine"
+    with pytest.raises(UnseeError, match="distance = 'far': it must be one of mse, cosine"):
+        make_method("vkd", "default", read_changes(["distance=far"]))
 
 
 @pytest.mark.parametrize("name", REGISTRY)

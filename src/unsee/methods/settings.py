@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import inspect
 import math
@@ -119,10 +120,10 @@ def _check_type(name: str, wanted: str, value: Any) -> None:
 
 
 def read_changes(changes: Sequence[str]) -> dict[str, Any]:
-    """`steps=30` to {"steps": 30}; values are read as YAML scalars.
+    """`steps=30` to {"steps": 30}, `distance=cosine` to {"distance": "cosine"}; values are read as YAML scalars.
 
     Raises:
-        UnseeError: a change is not NAME=VALUE, or its value no number, true or false.
+        UnseeError: a change is not NAME=VALUE.
     """
     found = {}
     for change in changes:
@@ -132,12 +133,10 @@ def read_changes(changes: Sequence[str]) -> dict[str, Any]:
         try:
             read = yaml.safe_load(value)
         except yaml.YAMLError:
-            raise UnseeError(f"--set {change}: {value!r} is not a number, true or false") from None
-        if isinstance(read, str):  # YAML 1.1 reads 1e-3 as text
-            try:
-                read = float(read)
-            except ValueError:
-                raise UnseeError(f"--set {change}: {value!r} is not a number, true or false") from None
+            read = value
+        if isinstance(read, str):
+            with contextlib.suppress(ValueError):
+                read = float(read)  # YAML 1.1 reads 1e-3 as text
         found[name.strip().replace("-", "_")] = read
     return found
 
