@@ -51,7 +51,7 @@ class FacetSettings:
     new_answer: NewAnswer = "invented"
     protected_questions: int = 4
     variations: int = 48
-    text_protected: int = 7
+    text_protected: int = 20
     max_new_tokens: int = 32
 
 

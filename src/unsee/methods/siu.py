@@ -30,8 +30,10 @@ class SIUSettings(LoraSettings):
 
     ranges: ClassVar[Ranges] = {**LoraSettings.ranges, "projector_learning_rate": (0, 1)}
 
-    steps: int = 16
+    steps: int = 18
+    decay: float = 0.33
     forget_per_step: int = 10
+    texts_per_step: int = 8
     alpha: float = 0.9
     beta: float = 0.75
     projector_learning_rate: float = 0.0
