@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import FACTS, draw, lessons
-from test_cli import Call, arguments, files, one_line, unsee
+from conftest import FACTS, Call, draw, lessons
+from test_cli import arguments, one_line
 from test_methods import BUILT, REQUEST
 
 from unsee.benchmarks.protocol import Protocol, asked_of_unseen
@@ -21,8 +21,6 @@ from unsee.errors import PictureError, UnseeError
 from unsee.methods import make_method
 from unsee.models import VisionLanguageModel, load
 from unsee.runs import Run, forget
-
-__all__ = ["files", "unsee"]  # fixtures
 
 QUICK: dict[str, Any] = {"steps": 40, "rank": 16, "lora_alpha": 32, "learning_rate": 1e-2, "decay": 0.0}
 

@@ -43,14 +43,15 @@ def prepared(vlm: VisionLanguageModel, **changes: object) -> SIU:
 
 def spelled(concept: Concept) -> set[str]:
     tokenizer = tiny_tokenizer()
-    return {tokenizer.convert_ids_to_tokens(i).replace("Ġ", " ") for i in name_tokens(tokenizer, [concept])}
+    pieces = tokenizer.convert_ids_to_tokens(sorted(name_tokens(tokenizer, [concept])))
+    return {piece.replace("Ġ", " ") for piece in pieces}
 
 
 def test_the_name_is_masked_with_and_without_the_leading_space() -> None:
     assert " circle" in spelled(Concept("circle"))
     tokenizer = tiny_tokenizer()
     bare = tokenizer("circle", add_special_tokens=False)["input_ids"]  # several pieces: no sentence begins with it
-    pieces = {tokenizer.decode([i]) for i in bare if len(tokenizer.decode([i]).strip()) >= 2}
+    pieces = {piece for piece in (str(tokenizer.decode([i])) for i in bare) if len(piece.strip()) >= 2}
     assert pieces and pieces <= spelled(Concept("circle"))
 
 
