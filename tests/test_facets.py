@@ -40,7 +40,7 @@ def of(facets_: Facets, *names: str) -> list[Sample]:
 def test_all_four_targets_and_the_protected_pictures_are_there(built: Facets, circle: Request) -> None:
     counts = Counter(s.facet for s in built.samples if s.facet != "variation")
     # The authors' split is 9/2/7/7: about 25 samples.
-    assert counts == {"T1": 4, "T2": 7, "T3": 3 + 2, "T4": 6, "protected": 4 * len(circle.protected)}
+    assert counts == {"T1": 4, "T2": 7, "T3": 3 + 2, "T4": 6, "protected": 5 * len(circle.protected)}
     assert all(s.picture == circle.pictures[0] and s.role == "forget" for s in of(built, "T1", "T2"))
     assert all(s.picture is None and s.role == "retain" for s in of(built, "T3", "T4"))
     assert all(s.picture in circle.protected and s.role == "retain" for s in of(built, "protected"))
@@ -150,13 +150,13 @@ def test_an_empty_answer_is_no_truth(
 
 
 def test_protected_pictures_are_asked_for_the_concept_too(built: Facets, circle: Request) -> None:
-    """For it, or for another's name, in turn: as many answers say yes as say no."""
+    """For it, or for another's name, in turn, which is denied; their own name is confirmed twice."""
     denied = []
     for picture in circle.protected:
         samples = [s for s in of(built, "protected") if s.picture == picture]
-        assert len({s.question for s in samples}) == 4
+        assert len({s.question for s in samples}) == 5
         said = Counter(s.answer.split(",")[0] for s in samples if s.answer.startswith(("Yes", "No")))
-        assert said == {"Yes": 1, "No": 1}
+        assert said == {"Yes": 2, "No": 1}
         assert any(s.answer.startswith("This is a") for s in samples)
         (no,) = (s for s in samples if s.answer.startswith("No"))
         denied.append(circle.concept.mentioned_in(no.question))

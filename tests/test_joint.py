@@ -112,7 +112,7 @@ def test_a_protected_picture_that_all_list_is_asked_about_once(built: Facets) ->
     request = together()
     held = [s for s in built.samples if s.facet == "protected"]
     assert {s.picture for s in held} == set(request.protected)
-    assert len(held) == 4 * len(request.protected)
+    assert len(held) == 5 * len(request.protected)
     denied = {c.name: sum(c.mentioned_in(s.question) for s in held) for c in request.concepts}
     assert min(denied.values()) > 0, "each concept is denied on some of them"
     assert all(s.answer.startswith("No") for s in held for c in request.concepts if c.mentioned_in(s.question))

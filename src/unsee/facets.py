@@ -49,7 +49,7 @@ class FacetSettings:
     """
 
     new_answer: NewAnswer = "invented"
-    protected_questions: int = 4
+    protected_questions: int = 5
     variations: int = 48
     text_protected: int = 20
     max_new_tokens: int = 32
@@ -349,8 +349,11 @@ def _protected(
         if len(about) == 2 and room > 1:  # one denial a picture is enough: as many answers say yes as say no
             spared.add(i)
             room += 1
+        # The right name twice: of all yes/no questions in a step, those on the concept included, as many then say yes
+        # as say no.
+        about += about[:1]
         confirming = [q.format(phrase=p) for q, p in zip(rng.sample(CONFIRMING, len(about)), about, strict=True)]
-        more.append([*confirming, *again][:room])
+        more.append([*confirming[:-1], *again, *confirming[-1:]][:room])
     further = _answers(vlm, more, [pictures[i] for i in kept], settings)
     for i, questions, replies in zip(kept, more, further, strict=True):
         pairs = list(zip(asked[i] + questions, said[i] + replies, strict=True))

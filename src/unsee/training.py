@@ -24,7 +24,8 @@ from unsee.errors import TrainingError, UnseeError
 from unsee.methods.base import Method
 from unsee.methods.encoded import Encoded
 from unsee.methods.gradients import gradients
-from unsee.methods.settings import TrainingSettings
+from unsee.methods.lora_start import aim
+from unsee.methods.settings import LoraSettings, TrainingSettings
 from unsee.models import VisionLanguageModel
 
 EXPLODED = 50.0
@@ -238,6 +239,8 @@ def train(
         if progress:
             progress(1, 1)
         return History([], time.perf_counter() - begin, _peak_gib(vlm.device))
+    if isinstance(method.settings, LoraSettings) and method.settings.lora_start == "aimed":
+        aim(method, encoded)
     arguments = _Arguments(
         output_dir=str(scratch),
         max_steps=method.settings.steps,

@@ -59,11 +59,12 @@ class Encoded:
         # Where nothing is trained, everything is to be read: by a method that edits, or none.
         trained = any(p.requires_grad for p in vlm.model.parameters())
         self.layer = vlm.untouched_layers() if trained else 0
+        self.seen = set(range(len(samples)) if seen is None else seen)
         self.reference: dict[int, torch.Tensor] = {}
         self.entering: dict[int | str, torch.Tensor] = {}
         if reference != "none" or self.layer:
             with torch.no_grad(), vlm.original():
-                self._record(reference, range(len(samples)) if seen is None else sorted(set(seen)))
+                self._record(reference, sorted(self.seen))
 
     def _record(self, reference: Reference, chosen: Sequence[int]) -> None:
         for packs, members in self._forwards(chosen):

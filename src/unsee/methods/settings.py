@@ -94,6 +94,8 @@ class LoraSettings(TrainingSettings):
         lora_alpha: its scale; the update is `lora_alpha / rank * B A`.
         upper_layers: share of W's layers, counted from the last, that carry the LoRA; 1: all of them, as in the
             papers. What lies below stays as it is and is computed once.
+        lora_start: where A begins: "random", as in the papers, or "aimed" at what forgetting pulls at and retained
+            samples do not use (`unsee.methods.lora_start`).
     """
 
     ranges: ClassVar[Ranges] = {
@@ -102,10 +104,12 @@ class LoraSettings(TrainingSettings):
         "lora_alpha": (1, 65536),
         "upper_layers": (0.01, 1),
     }
+    choices: ClassVar[dict[str, tuple[str, ...]]] = {"lora_start": ("random", "aimed")}
 
     rank: int = 32
     lora_alpha: int = 64
     upper_layers: float = 1.0
+    lora_start: str = "random"
 
 
 def _check_type(name: str, wanted: str, value: Any) -> None:

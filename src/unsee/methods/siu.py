@@ -30,10 +30,11 @@ class SIUSettings(LoraSettings):
 
     ranges: ClassVar[Ranges] = {**LoraSettings.ranges, "projector_learning_rate": (0, 1)}
 
-    steps: int = 18
+    steps: int = 12
     decay: float = 0.33
     forget_per_step: int = 10
     texts_per_step: int = 8
+    lora_start: str = "aimed"
     alpha: float = 0.9
     beta: float = 0.75
     projector_learning_rate: float = 0.0
@@ -45,7 +46,7 @@ class SIUSettings(LoraSettings):
             raise UnseeError(f"alpha = {self.alpha}, beta = {self.beta}: neither may be negative, and not both 0")
 
 
-PAPER = {"steps": 6, "decay": 0.0, "samples_per_step": 4, "protected_pictures": False}
+PAPER = {"steps": 6, "decay": 0.0, "samples_per_step": 4, "protected_pictures": False, "lora_start": "random"}
 
 
 class SIU(LoraMethod[SIUSettings]):
