@@ -45,7 +45,7 @@ REGISTRY: dict[str, str] = {
 }
 """Name to `module:class`; imported only when asked for."""
 
-PART = 2**22
+PART = 2**21
 """Logits computed at once. More would be memory for nothing; blocks of this size also stay with the allocator."""
 
 Data = Literal["new answers", "truth", "refusals", "retain", "training data"]
@@ -124,7 +124,7 @@ class Batch:
         """The answer tokens some at a time: which of them, and the batch as if they were all.
 
         Args:
-            vocabulary: how many numbers a token's logits are; a part's take 16 MB, or what one sample needs.
+            vocabulary: how many numbers a token's logits are; a part's take 8 MB, or what one sample needs.
         """
         ends = [*(self.sample.diff().nonzero()[:, 0] + 1).tolist(), len(self.sample)]
         begin = 0

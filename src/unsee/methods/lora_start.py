@@ -53,12 +53,12 @@ def aim(method: Method[Any], encoded: Encoded) -> None:
         pulls = _pulls(method, encoded, layers, [i for group in forget for i in group])
     inputs = _inputs(encoded, layers, retain)
     roots: dict[int, torch.Tensor] = {}
-    for name, pull in pulls.items():
+    for name in filter(pulls.__contains__, layers):
         rows = inputs.get(name)
         a = layers[name].lora_A["default"].weight
         if rows is not None and id(rows) not in roots:
             roots = {id(rows): _root(rows.to(a.device))}  # layers with the same inputs follow one another
-        found = _directions(pull.to(a.device), None if rows is None else roots[id(rows)], len(a))
+        found = _directions(pulls[name].to(a.device), None if rows is None else roots[id(rows)], len(a))
         a.data[: len(found)] = found
 
 
