@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 
 from unsee import facets
 from unsee.data import KINDS, Concept, Fact, Picture, Request, Sample
+from unsee.data.new_names import invent, renamed
 from unsee.data.samples_file import load_samples, save_samples
 from unsee.data.wording import knowing_questions, naming_questions
 from unsee.errors import UnknownConceptError, UnseeError
-from unsee.facets import Facets, FacetSettings, build, invent, renamed, vocabulary_words
+from unsee.facets import Facets, FacetSettings, build, vocabulary_words
 from unsee.models import Question, Reply, VisionLanguageModel, answer
 
 SETTINGS = FacetSettings(variations=12)
@@ -30,7 +31,7 @@ def built(knowing: VisionLanguageModel, circle: Request) -> Facets:
 
 
 def every_picture(request: Request) -> list[Picture]:
-    return [*request.pictures, *request.protected, *facets.varied(request, SETTINGS, 0)]
+    return facets.shown(request, SETTINGS, 0)
 
 
 def of(facets_: Facets, *names: str) -> list[Sample]:

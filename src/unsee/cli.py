@@ -219,9 +219,8 @@ def _samples(path: Path, request: Request, seed: int) -> list[Sample]:
     """A whole facets file, in this project's or the authors' format."""
     from unsee.data.authors import read_facets
     from unsee.data.samples_file import load_samples
-    from unsee.facets import FacetSettings, varied
+    from unsee.facets import FacetSettings, shown
 
-    given = [p for one in request.every for p in (*one.pictures, *one.protected)]
     try:
         authors = '"conversations"' in path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -231,7 +230,7 @@ def _samples(path: Path, request: Request, seed: int) -> list[Sample]:
             raise UnseeError(f"{path}: a facets file in the authors' format is about one concept, not several")
         return read_facets(path, request.concept, picture=request.pictures[0])
     # What a run has written may speak of its variations too; the same seed makes the same.
-    return load_samples(path, [*given, *varied(request, FacetSettings(), seed)])
+    return load_samples(path, shown(request, FacetSettings(), seed))
 
 
 def _shipped_pictures(concepts: Sequence[Concept]) -> list[Picture]:

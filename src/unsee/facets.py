@@ -135,6 +135,12 @@ def varied(request: Request, settings: FacetSettings, seed: int) -> list[Picture
     return [p for one in request.every for p in variations(one.pictures, one.protected, settings.variations, seed)]
 
 
+def shown(request: Request, settings: FacetSettings, seed: int) -> list[Picture]:
+    """All pictures that the samples of a request may show: its own, protected ones, and the variations."""
+    given = [p for one in request.every for p in (*one.pictures, *one.protected)]
+    return given + varied(request, settings, seed)
+
+
 def _dealt(request: Request) -> list[Request]:
     """Each request by itself, with its share of the protected pictures: one that several list goes where fewest are.
 

@@ -242,8 +242,7 @@ def _facets(
     if samples is not None:
         built = facets.given(vlm, request, samples, settings, force, anew)
     elif path.exists() and "new_answer" in folder.config:
-        given = [p for one in request.every for p in (*one.pictures, *one.protected)]
-        read = load_samples(path, [*given, *facets.varied(request, settings, seed)])
+        read = load_samples(path, facets.shown(request, settings, seed))
         built = Facets(read, folder.config["new_answer"], folder.config["left_out"])
     else:
         built = facets.build(vlm, request, settings, seed, force)
