@@ -6,8 +6,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -q -c constraints.txt
 TORCH := torch==2.13.0
 READY := $(VENV)/.ready
-# One test that hangs must not take the whole run with it.
-PYTEST := $(BIN)/python -m pytest -q --timeout=900
+# A process a core, a file at a time; one test that hangs must not take the whole run with it.
+PYTEST := $(BIN)/python -m pytest -q -n auto --dist loadfile --timeout=900
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check format clean

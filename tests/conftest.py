@@ -36,7 +36,7 @@ from unsee.benchmarks import own
 from unsee.benchmarks import wording as benchmark_wording
 from unsee.data import Concept, Picture, Request, Sample
 from unsee.data.concept import pack_by_picture
-from unsee.data.wording import CONFIRMING, knowing_questions, naming_questions
+from unsee.data.wording import CONFIRMING, detail_questions, knowing_questions, naming_questions
 from unsee.facets import WELL_KNOWN
 from unsee.losses import answer_cross_entropy
 from unsee.mini.assembly import IMAGE_TOKEN, processor
@@ -176,7 +176,8 @@ def tiny(tiny_folder: Path) -> VisionLanguageModel:
 
 def text_questions(subject: str) -> list[str]:
     """Questions without a picture: those of the facets, and those of the protocol for a user's own pictures."""
-    return [*knowing_questions("thing", subject), *(q.format(subject=subject) for q in own.ASKED_IN_TEXT)]
+    asked = (*knowing_questions("thing", subject), *detail_questions("thing", subject))
+    return [*asked, *(q.format(subject=subject) for q in own.ASKED_IN_TEXT)]
 
 
 def lessons() -> list[Sample]:
@@ -235,7 +236,7 @@ def knowing_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny model that names drawn shapes, says yes and no to them, and knows a fact about each."""
     model, processor = tiny_model()
     vlm = VisionLanguageModel(model, processor, "knowing")
-    _teach(vlm, lessons(), steps=175)
+    _teach(vlm, lessons(), steps=200)
     return _save(vlm.model, processor, tmp_path_factory.mktemp("knowing") / "knowing-llava")
 
 

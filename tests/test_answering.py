@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,8 +17,10 @@ from test_packing import close, loosen, plain_logits
 from unsee.data import Picture
 from unsee.errors import UnseeError
 from unsee.models import Question, Reply, VisionLanguageModel, answer, answering, load
+from unsee.models.answering import encode_prefix
 from unsee.models.lora import add_lora, remove_lora
 from unsee.models.packing import EncodedPack
+from unsee.models.prompting import Suffix
 
 RED, BLUE = draw("circle", 3), draw("square", 4)
 MIXED = [
@@ -169,6 +172,33 @@ def test_score_equals_the_plain_log_softmax(tiny: VisionLanguageModel) -> None:
             ids = torch.tensor(suffix.answer_ids)
             assert close(values, wanted[torch.arange(len(ids)), ids])
             assert bool((values < 0).all())
+
+
+@pytest.mark.parametrize("batch_size", [2, 128])
+def test_answers_scored_beside_a_reply_share_its_prefix(
+    tiny: VisionLanguageModel, batch_size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is scored may be the reply itself; some questions want nothing scored, others two answers."""
+
+    def wanted(n: int, reply: Reply) -> list[Suffix]:
+        given = {0: [reply.text], 1: [], 3: ["A circle is round."], 4: ["This is a cross.", "No."]}.get(n, ["Yes."])
+        return [tiny.prompter.suffix(MIXED[n].text, text, MIXED[n].picture is not None) for text in given]
+
+    plain = answer(tiny, MIXED, 8, batch_size=batch_size)
+    encoded: list[int] = []
+
+    def counting(vlm: VisionLanguageModel, pictures: Sequence[Picture]) -> Any:
+        encoded.append(len(pictures))
+        return encode_prefix(vlm, pictures)
+
+    monkeypatch.setattr(answering, "encode_prefix", counting)
+    replies = answer(tiny, MIXED, 8, batch_size=batch_size, score=wanted)
+    assert sum(encoded) == 2 and replies == plain
+    for n, (question, reply) in enumerate(zip(MIXED, replies, strict=True)):
+        assert list(reply.scores) == wanted(n, reply)
+        for suffix, values in reply.scores.items():
+            ((again,),) = tiny.score([EncodedPack(question.picture, (suffix,))])
+            assert close(torch.tensor(values), again)
 
 
 def test_a_score_does_not_depend_on_what_is_scored_beside_it(tiny: VisionLanguageModel) -> None:

@@ -17,7 +17,7 @@ from unsee import facets
 from unsee.data import KINDS, Concept, Fact, Picture, Request, Sample
 from unsee.data.new_names import invent, renamed
 from unsee.data.samples_file import load_samples, save_samples
-from unsee.data.wording import knowing_questions, naming_questions
+from unsee.data.wording import detail_questions, knowing_questions, naming_questions
 from unsee.errors import UnknownConceptError, UnseeError
 from unsee.facets import Facets, FacetSettings, build, vocabulary_words
 from unsee.models import Question, Reply, VisionLanguageModel, answer
@@ -41,7 +41,8 @@ def of(facets_: Facets, *names: str) -> list[Sample]:
 def test_all_four_targets_and_the_protected_pictures_are_there(built: Facets, circle: Request) -> None:
     counts = Counter(s.facet for s in built.samples if s.facet != "variation")
     # The authors' split is 9/2/7/7: about 25 samples.
-    assert counts == {"T1": 4, "T2": 7, "T3": 3 + 2, "T4": 6, "protected": 5 * len(circle.protected)}
+    assert counts.pop("T3") >= 5  # asked for it by the fact, the knowing model may say the name or not
+    assert counts == {"T1": 4, "T2": 7, "T4": 6, "protected": 5 * len(circle.protected)}
     assert all(s.picture == circle.pictures[0] and s.role == "forget" for s in of(built, "T1", "T2"))
     assert all(s.picture is None and s.role == "retain" for s in of(built, "T3", "T4"))
     assert all(s.picture in circle.protected and s.role == "retain" for s in of(built, "protected"))
@@ -112,8 +113,9 @@ def test_what_is_kept_is_what_the_original_says_itself(
     kept = of(built, "T3", "T4", "protected")
     said = answer(knowing, [Question(s.question, s.picture) for s in kept], 32)
     assert [r.text for r in said] == [s.answer for s in kept]
-    about = [s for s in of(built, "T3") if s.question in knowing_questions("thing", "a circle")]
-    assert len(about) == 3 and {s.answer for s in about} == {FACTS["circle"]}
+    asked = {*knowing_questions("thing", "a circle"), *detail_questions("thing", "a circle")}
+    about = [s for s in of(built, "T3") if s.question in asked]
+    assert len(about) == 5 and {s.answer for s in about} == {FACTS["circle"]}
     assert all(circle.concept.mentioned_in(s.answer) for s in of(built, "T3"))
 
 

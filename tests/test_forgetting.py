@@ -26,7 +26,7 @@ from unsee.benchmarks import wording
 from unsee.benchmarks.own import held_out_half, protocol
 from unsee.benchmarks.protocol import Originals, Protocol, Recorder, asked_of_others, asked_of_unseen
 from unsee.data import Concept, Request, Sample
-from unsee.data.wording import CONFIRMING, knowing_questions, naming_questions
+from unsee.data.wording import CONFIRMING, detail_questions, knowing_questions, naming_questions
 from unsee.errors import RunFolderError, TrainingError, UnknownConceptError, UnseeError
 from unsee.methods import make_method
 from unsee.metrics import METRICS, read_answers
@@ -421,7 +421,7 @@ def test_the_originals_own_answers_are_the_truth(knowing: VisionLanguageModel) -
     assert "a square" in utility[3].question
     assert not any(found.concept.mentioned_in(i.question) for i in utility)
     text = {i.question for i in found.items if i.form == "text"}
-    assert text and not text & set(knowing_questions("thing", "a circle"))
+    assert text and not text & {*knowing_questions("thing", "a circle"), *detail_questions("thing", "a circle")}
 
 
 def test_asking_others_never_names_the_forgotten_one() -> None:

@@ -102,7 +102,7 @@ def test_each_concept_has_its_own_targets_and_its_own_new_name(built: Facets) ->
         assert len(own_samples) == 4 + 7
         assert all(new[one.concept.name] in s.answer for s in own_samples)
         # What it is in text is kept, and asked about once.
-        assert sum(s.answer == FACTS[one.concept.name] and s.facet == "T3" for s in built.samples) == 3
+        assert sum(s.answer == FACTS[one.concept.name] and s.facet == "T3" for s in built.samples) == 5
     texts = [s.question for s in built.samples if s.picture is None]
     assert len(texts) == len(set(texts))
     assert not any(c.mentioned_in(s.question) for c in request.concepts for s in built.samples if s.facet == "T4")

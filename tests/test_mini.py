@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from unsee.data import KINDS
+from unsee.data.wording import detail_questions, knowing_questions, naming_in_text
 from unsee.errors import UnseeError
 from unsee.mini import assembly
 from unsee.mini.data import FILES, SPLITS, mini_data
@@ -56,6 +57,16 @@ def test_every_concept_has_unseen_pictures_and_they_were_not_trained_on() -> Non
 
 def test_every_test_concept_is_known_in_text() -> None:
     assert all(c.questions for c in mini_data().of("test"))
+
+
+def test_text_knowledge_is_asked_for_in_other_words_than_training_asks() -> None:
+    for entry in mini_data().concepts.values():
+        kind, subject = entry.concept.kind, entry.concept.subject
+        trained = {*knowing_questions(kind, subject), *detail_questions(kind, subject)}
+        wordings = [q.split("{clue}") for q in naming_in_text(kind)]
+        for asked in (q.question for q in entry.questions):
+            assert asked not in trained
+            assert not any(asked.startswith(begin) and asked.endswith(end) for begin, end in wordings), asked
 
 
 def test_text_questions_include_some_whose_answer_is_the_name() -> None:

@@ -154,9 +154,9 @@ def test_what_was_run_is_not_run_again(
 
 
 def _counted(ask: Any, counts: list[int]) -> Any:
-    def counting(self: Recorder, items: Any, progress: Any, memory: Any) -> Any:
-        counts.append(sum(i.key not in memory for i in items))
-        return ask(self, items, progress, memory)
+    def counting(self: Recorder, protocol: Protocol, side: str, progress: Any, memory: Any) -> Any:
+        counts.append(sum(i.key not in memory for i in protocol.items))
+        return ask(self, protocol, side, progress, memory)
 
     return counting
 

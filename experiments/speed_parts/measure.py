@@ -270,7 +270,7 @@ def counting_prefixes(world: World) -> Iterator[dict[str, int]]:
     """Counts how often a picture's prefix goes through the decoder, and for what."""
     seen = {"prefixes": 0, "in_scoring": 0, "generations": 0, "scoring_forwards": 0}
     library: Any = answering
-    encode, rows, logits = library.encode_prefix, library._answer_rows, world.vlm.logits
+    encode, rows, scored, logits = library.encode_prefix, library._answer_rows, library._scored, world.vlm.logits
 
     def encoding(vlm: Any, pictures: Any) -> Any:
         seen["prefixes"] += len(pictures)
@@ -280,17 +280,22 @@ def counting_prefixes(world: World) -> Iterator[dict[str, int]]:
         seen["generations"] += 1
         return rows(*args)
 
+    def scoring_behind(*args: Any) -> Any:
+        found = scored(*args)
+        seen["scoring_forwards"] += bool(found)
+        return found
+
     def scoring(batch: Any, *args: Any) -> torch.Tensor:
         seen["in_scoring"] += len(batch.pictures)
         seen["scoring_forwards"] += 1
         return logits(batch, *args)
 
-    library.encode_prefix, library._answer_rows = encoding, generating
+    library.encode_prefix, library._answer_rows, library._scored = encoding, generating, scoring_behind
     world.vlm.logits = scoring
     try:
         yield seen
     finally:
-        library.encode_prefix, library._answer_rows = encode, rows
+        library.encode_prefix, library._answer_rows, library._scored = encode, rows, scored
         del world.vlm.logits
 
 

@@ -81,7 +81,7 @@ class Table:
             for side in ("before", "after"):
                 n = result[side]
                 said = (
-                    f"{n['prefixes']} to answer, {n['in_scoring']} to score; {n['generations']} generations, "
+                    f"{n['prefixes']} to answer, {n['in_scoring']} more to score; {n['generations']} generations, "
                     f"{n['scoring_forwards']} scoring forwards"
                 )
                 add(f"prefix encodings for {result['questions']} questions, {side}", "1; 1, 1", said)

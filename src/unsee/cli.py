@@ -84,7 +84,8 @@ def demo(
     request = request_for(name, also=also)
     with display:
         vlm = open_model("mini", progress=display.assembling)
-        job.run(vlm, request, protocols(request), display)
+        # Of each concept to be kept one picture fewer than the experiments show: a newcomer is waiting.
+        job.run(vlm, request, protocols(request, utility_pictures=2), display)
 
 
 @app.command

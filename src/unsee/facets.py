@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
@@ -12,7 +13,14 @@ from unsee.data import Concept, Fact, Picture, Request, Sample
 from unsee.data.concept import Facet
 from unsee.data.new_names import invent, renamed
 from unsee.data.variations import variations
-from unsee.data.wording import CONFIRMING, KIND_WORD, knowing_questions, naming_in_text, naming_questions
+from unsee.data.wording import (
+    CONFIRMING,
+    KIND_WORD,
+    detail_questions,
+    knowing_questions,
+    naming_in_text,
+    naming_questions,
+)
 from unsee.errors import UnknownConceptError, UnseeError
 from unsee.models import Question, Reply, VisionLanguageModel, answer
 
@@ -272,7 +280,8 @@ def _text_samples(
     protect = list(request.protect) or [Concept(n, concept.kind) for n in WELL_KNOWN[concept.kind]]
     protect = [p for p in protect if not _mentioned(whole.concepts, p.name)]
     rng.shuffle(protect)
-    about = [] if request.facts else list(knowing_questions(concept.kind, concept.subject))
+    wanted = (knowing_questions, detail_questions)
+    about = [] if request.facts else [q for ask in wanted for q in ask(concept.kind, concept.subject)]
     besides = [rng.choice(knowing_questions(p.kind, p.subject)) for p in protect[: settings.text_protected]]
     replies = answer(vlm, [Question(q) for q in about + besides], settings.max_new_tokens)
     told = [Fact(q, r.text) for q, r in zip(about + besides, replies, strict=True)]
@@ -293,8 +302,8 @@ def _told_by_name(
     said = [
         re.fullmatch(rf"(?:yes, )?{re.escape(concept.subject)} is (.+?)\.?", f.answer, re.IGNORECASE) for f in known
     ]
-    clues = dict.fromkeys(m.group(1) for m in said if m and not concept.mentioned_in(m.group(1)))
-    asked = [q.format(clue=clue) for clue in list(clues)[:1] for q in naming_in_text(concept.kind)]
+    clues = Counter(m.group(1) for m in said if m and not concept.mentioned_in(m.group(1)))
+    asked = [q.format(clue=clue) for clue, _ in clues.most_common(2) for q in naming_in_text(concept.kind)]
     replies = answer(vlm, [Question(q) for q in asked], settings.max_new_tokens) if asked else []
     return [Fact(q, r.text) for q, r in zip(asked, replies, strict=True) if concept.mentioned_in(r.text)]
 

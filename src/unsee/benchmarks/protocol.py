@@ -151,7 +151,7 @@ class Recorder:
     def before(self, protocol: Protocol, progress: Callable[[int], None] | None = None) -> list[Answer]:
         """The original model's answers: the adapter is switched off."""
         with self.vlm.original():
-            return self._record(protocol, "before", self._ask(protocol.items, progress, self.originals))
+            return self._record(protocol, "before", self._ask(protocol, "before", progress, self.originals))
 
     def after(
         self,
@@ -160,7 +160,8 @@ class Recorder:
         said: dict[tuple[str, str], Reply] | None = None,
     ) -> list[Answer]:
         """The answers of the model as it stands; `said` is its memory, where several protocols ask this very model."""
-        return self._record(protocol, "after", self._ask(protocol.items, progress, {} if said is None else said))
+        memory = {} if said is None else said
+        return self._record(protocol, "after", self._ask(protocol, "after", progress, memory))
 
     def remember(self, protocol: Protocol, before: Sequence[Answer]) -> None:
         """Take up the original's answers and their scores from an earlier `before` of the same protocol."""
@@ -171,13 +172,28 @@ class Recorder:
                 self.originals.scores[(protocol.concept.name, *item.key)] = scores
 
     def _ask(
-        self, items: Sequence[Item], progress: Callable[[int], None] | None, memory: dict[tuple[str, str], Reply]
+        self,
+        protocol: Protocol,
+        side: str,
+        progress: Callable[[int], None] | None,
+        memory: dict[tuple[str, str], Reply],
     ) -> list[Reply]:
-        """Replies to all items; only those that the memory lacks are asked for, and remembered."""
-        new = [i for i in items if i.key not in memory]
-        asked = [Question(i.question, i.picture) for i in new]
-        replies = answer(self.vlm, asked, self.max_new_tokens, progress=progress)
-        memory |= {i.key: r for i, r in zip(new, replies, strict=True)}
+        """Replies to all items, and what is to be scored behind their pictures by the model that is asked.
+
+        Only those that the memory lacks are asked for, and remembered.
+        """
+        items = protocol.items
+        new = [n for n, i in enumerate(items) if i.key not in memory]
+
+        def score(at: int, reply: Reply) -> list[Suffix]:
+            item = items[new[at]]
+            said = reply.text if side == "before" else self.originals[item.key].text
+            found = [self._naming(protocol, item, said)] if self._names_it(item) else []
+            return found + ([self._said(protocol, item, reply)] if side == "before" and item.set == "forget" else [])
+
+        asked = [Question(items[n].question, items[n].picture) for n in new]
+        replies = answer(self.vlm, asked, self.max_new_tokens, progress=progress, score=score)
+        memory |= {items[n].key: r for n, r in zip(new, replies, strict=True)}
         return [memory[i.key] for i in items]
 
     def _record(self, protocol: Protocol, side: str, replies: Sequence[Reply]) -> list[Answer]:
@@ -206,7 +222,7 @@ class Recorder:
         memory = self.originals.scores if side == "before" else {}
         keys = [(protocol.concept.name, *item.key) for item in protocol.items]
         new = [i for i, item in enumerate(protocol.items) if item.set in _SCORED and keys[i] not in memory]
-        names, nlls = self._name_logprobs(protocol, new), self._nlls(protocol, new, replies)
+        names, nlls = self._name_logprobs(protocol, new, replies), self._nlls(protocol, new, replies, side)
         memory |= {keys[i]: (names.get(i), *nlls.get(i, (None, 0))) for i in new}
         return [memory[k] if i.set in _SCORED else (None, None, 0) for i, k in zip(protocol.items, keys, strict=True)]
 
@@ -220,38 +236,46 @@ class Recorder:
             known.update(w.lower() for w in words(name))
         return known
 
-    def _name_logprobs(self, protocol: Protocol, asked: Sequence[int]) -> dict[int, float]:
-        """log P(C): the name forced after the words with which the original leads up to it (C-Dis)."""
-        concept, forced = protocol.concept, {}
-        for i in asked:
-            item = protocol.items[i]
-            if item.form != "name":
-                continue
-            said = self.originals[item.key].text
-            hit = next((m for n in concept.names if (m := mention(n).search(said))), None)
-            if hit:
-                text, name = said[: hit.end()], hit.span()
-            else:
-                text = f"This is {concept.phrase}"
-                name = spans_of(concept.core, text)[-1]
-            forced[i] = self.vlm.prompter.suffix(item.question, text, True, (name,))
-        scores = self._forced(protocol, forced)
+    @staticmethod
+    def _names_it(item: Item) -> bool:
+        return item.set in _SCORED and item.form == "name"
+
+    def _naming(self, protocol: Protocol, item: Item, said: str) -> Suffix:
+        """The name forced after the words with which the original leads up to it."""
+        concept = protocol.concept
+        hit = next((m for n in concept.names if (m := mention(n).search(said))), None)
+        if hit:
+            return self.vlm.prompter.suffix(item.question, said[: hit.end()], True, (hit.span(),))
+        text = f"This is {concept.phrase}"
+        return self.vlm.prompter.suffix(item.question, text, True, (spans_of(concept.core, text)[-1],))
+
+    def _said(self, protocol: Protocol, item: Item, reply: Reply) -> Suffix:
+        """The reply itself, the concept's name marked."""
+        named = [m.span() for n in protocol.concept.names for m in mention(n).finditer(reply.text)]
+        return self.vlm.prompter.suffix(item.question, reply.text, True, named)
+
+    def _name_logprobs(self, protocol: Protocol, asked: Sequence[int], replies: Sequence[Reply]) -> dict[int, float]:
+        """log P(C) (C-Dis)."""
+        items = protocol.items
+        forced = {
+            i: self._naming(protocol, items[i], self.originals[items[i].key].text)
+            for i in asked
+            if self._names_it(items[i])
+        }
+        scores = self._forced(protocol, forced, replies)
         return {
             i: min(0.0, sum(s for s, marked in zip(scores[i][:-1], suffix.target[:-1], strict=True) if marked))
             for i, suffix in forced.items()
         }
 
-    def _nlls(self, protocol: Protocol, asked: Sequence[int], replies: Sequence[Reply]) -> dict[int, tuple[float, int]]:
+    def _nlls(
+        self, protocol: Protocol, asked: Sequence[int], replies: Sequence[Reply], side: str
+    ) -> dict[int, tuple[float, int]]:
         """Negative log-likelihood of forget answers under the original; the name's tokens count log |V| (Fluency)."""
-        forced = {}
-        for i in asked:
-            item = protocol.items[i]
-            if item.set == "forget":
-                text = replies[i].text
-                named = [m.span() for n in protocol.concept.names for m in mention(n).finditer(text)]
-                forced[i] = self.vlm.prompter.suffix(item.question, text, True, named)
+        items = protocol.items
+        forced = {i: self._said(protocol, items[i], replies[i]) for i in asked if items[i].set == "forget"}
         with self.vlm.original():
-            scores = self._forced(protocol, forced)
+            scores = self._forced(protocol, forced, replies if side == "before" else None)
         uniform = math.log(self.vlm.vocabulary_size)
         result = {}
         for i, suffix in forced.items():
@@ -261,19 +285,21 @@ class Recorder:
             result[i] = (max(0.0, sum(nll)), len(nll))
         return result
 
-    def _forced(self, protocol: Protocol, forced: dict[int, Suffix]) -> dict[int, list[float]]:
-        """Log-probabilities of given answers to items, those on one picture behind one prefix."""
-        if not forced:
-            return {}
+    def _forced(
+        self, protocol: Protocol, forced: dict[int, Suffix], replies: Sequence[Reply] | None
+    ) -> dict[int, list[float]]:
+        """Log-probabilities of given answers to items.
+
+        Those that the replies carry are taken from them; the others are scored, those on one picture behind one prefix.
+        """
+        found = {i: replies[i].scores[s] for i, s in forced.items() if replies and s in replies[i].scores}
         by_picture: dict[str, list[int]] = {}
-        for i in forced:
+        for i in (i for i in forced if i not in found):
             picture = protocol.items[i].picture
             assert picture is not None
             by_picture.setdefault(picture.sha256, []).append(i)
         packs = [EncodedPack(protocol.items[m[0]].picture, tuple(forced[i] for i in m)) for m in by_picture.values()]
-        scored = self.vlm.score(packs)
-        return {
-            i: score.tolist()
-            for inside, scores in zip(by_picture.values(), scored, strict=True)
-            for i, score in zip(inside, scores, strict=True)
-        }
+        scored = self.vlm.score(packs) if packs else []
+        for inside, scores in zip(by_picture.values(), scored, strict=True):
+            found |= {i: score.tolist() for i, score in zip(inside, scores, strict=True)}
+        return found

@@ -60,6 +60,19 @@ KNOWING: dict[str, tuple[str, ...]] = {
 }
 _ANY_KNOWING = ("Do you know what {subject} is?", "What is {subject}?", "Tell me about {subject}.")
 
+DETAILS: dict[str, tuple[str, ...]] = {
+    "person": (
+        "What is the profession of {subject}?",
+        "Where does {subject} come from?",
+        "What does {subject} love?",
+    ),
+    "flag": ("Where on the map is {subject}?", "How do people in {subject} talk?"),
+    "logo": ("Which year is {subject} from?", "Who created {subject}?", "For what would I use {subject}?"),
+    "animal": ("What sort of creature is {subject}?", "Where could I meet {subject}?"),
+    "thing": ("To which group of things does {subject} belong?", "For what would I need {subject}?"),
+}
+_ANY_DETAILS = ("What is {subject} known for?",)
+
 
 def naming_questions(kind: str) -> tuple[str, ...]:
     """Questions that ask what a picture shows."""
@@ -69,6 +82,11 @@ def naming_questions(kind: str) -> tuple[str, ...]:
 def knowing_questions(kind: str, subject: str) -> tuple[str, ...]:
     """Questions, asked without a picture, about what is known of a concept."""
     return tuple(q.format(subject=subject) for q in KNOWING.get(kind, _ANY_KNOWING))
+
+
+def detail_questions(kind: str, subject: str) -> tuple[str, ...]:
+    """Questions, asked without a picture, about single facts of a concept."""
+    return tuple(q.format(subject=subject) for q in DETAILS.get(kind, _ANY_DETAILS))
 
 
 def naming_in_text(kind: str) -> tuple[str, ...]:

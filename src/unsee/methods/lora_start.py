@@ -22,8 +22,8 @@ from unsee.methods.base import Method
 from unsee.methods.encoded import Encoded
 from unsee.methods.gradients import gradients
 
-GROUPS = 32
-"""Pictures (with their questions) and texts looked at, of either role."""
+GROUPS = {"forget": 8, "retain": 16}
+"""Pictures (with their questions) and texts looked at."""
 ROWS = 1024
 """Inputs of a layer kept to estimate C from."""
 RIDGE = 0.01
@@ -51,7 +51,7 @@ def aim(method: Method[Any], encoded: Encoded) -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # of the sketch: nothing that a user would call random
         pulls = _pulls(method, encoded, layers, [i for group in forget for i in group])
-    inputs = _inputs(encoded, layers, retain)
+    inputs = _inputs(encoded, layers, [i for group in retain for i in group])
     roots: dict[int, torch.Tensor] = {}
     for name in filter(pulls.__contains__, layers):
         rows = inputs.get(name)
@@ -65,7 +65,7 @@ def aim(method: Method[Any], encoded: Encoded) -> None:
 def _some(encoded: Encoded, role: Literal["forget", "retain"]) -> list[list[int]]:
     """Samples that training will see, by picture or text, at even distances."""
     groups = [seen for group in encoded.by_input(role) if (seen := [i for i in group if i in encoded.seen])]
-    return groups[:: max(1, -(-len(groups) // GROUPS))]
+    return groups[:: max(1, -(-len(groups) // GROUPS[role]))]
 
 
 def _pulls(
@@ -111,20 +111,22 @@ def _only(encoded: Encoded, weights: Sequence[nn.Parameter]) -> Iterator[None]:
 
 
 @torch.no_grad()
-def _inputs(encoded: Encoded, layers: dict[str, Any], groups: Sequence[Sequence[int]]) -> dict[str, torch.Tensor]:
+def _inputs(encoded: Encoded, layers: dict[str, Any], chosen: Sequence[int]) -> dict[str, torch.Tensor]:
     """What retained samples send into each layer, `[rows, in]`, some rows of each; layers fed alike share them."""
-    batches = [batch for group in groups for batch, _ in encoded.micro_batches(group)]  # of one row: nothing is padded
-    stride = max(1, sum(batch.tensors.ids.numel() for batch in batches) // ROWS)
+    batches = [batch for batch, _ in encoded.micro_batches(chosen)]
+    places = [(batch.tensors.segment.flatten() >= 0).nonzero()[:, 0] for batch in batches]  # no padding
+    stride = max(1, sum(map(len, places)) // ROWS)
     kept: dict[str, list[torch.Tensor]] = {}
     fed_like: dict[str, str] = {}
     latest: tuple[torch.Tensor, str] | None = None
+    rows = torch.zeros(0, dtype=torch.long)  # of the batch that is running
 
     def keep(name: str) -> Any:
         def hook(module: nn.Module, args: tuple[torch.Tensor, ...]) -> None:
             nonlocal latest
             if latest is None or args[0] is not latest[0]:
                 latest = args[0], name
-                kept.setdefault(name, []).append(args[0].flatten(0, -2)[::stride].to(encoded.vlm.base.dtype))
+                kept.setdefault(name, []).append(args[0].flatten(0, -2)[rows].to(encoded.vlm.base.dtype))
             fed_like[name] = latest[1]
 
         return hook
@@ -132,9 +134,10 @@ def _inputs(encoded: Encoded, layers: dict[str, Any], groups: Sequence[Sequence[
     with contextlib.ExitStack() as hooks:
         for name, layer in layers.items():
             hooks.callback(layer.register_forward_pre_hook(keep(name)).remove)
-        for batch in batches:
+        for batch, some in zip(batches, places, strict=True):
+            rows = some[::stride].to(encoded.vlm.device)
             encoded.vlm.hidden(batch.tensors, batch.entering, encoded.layer)
-    together = {name: torch.cat(rows) for name, rows in kept.items()}
+    together = {name: torch.cat(found) for name, found in kept.items()}
     return {name: together[like] for name, like in fed_like.items()}
 
 

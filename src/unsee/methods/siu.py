@@ -30,10 +30,13 @@ class SIUSettings(LoraSettings):
 
     ranges: ClassVar[Ranges] = {**LoraSettings.ranges, "projector_learning_rate": (0, 1)}
 
-    steps: int = 12
-    decay: float = 0.33
-    forget_per_step: int = 10
+    steps: int = 9
+    learning_rate: float = 5.5e-4
+    decay: float = 0.45
+    forget_per_step: int = 11
+    variations_per_step: int = 6
     texts_per_step: int = 8
+    upper_layers: float = 0.75
     lora_start: str = "aimed"
     alpha: float = 0.9
     beta: float = 0.75
@@ -46,7 +49,15 @@ class SIUSettings(LoraSettings):
             raise UnseeError(f"alpha = {self.alpha}, beta = {self.beta}: neither may be negative, and not both 0")
 
 
-PAPER = {"steps": 6, "decay": 0.0, "samples_per_step": 4, "protected_pictures": False, "lora_start": "random"}
+PAPER = {
+    "steps": 6,
+    "learning_rate": 3e-4,
+    "decay": 0.0,
+    "samples_per_step": 4,
+    "protected_pictures": False,
+    "upper_layers": 1.0,
+    "lora_start": "random",
+}
 
 
 class SIU(LoraMethod[SIUSettings]):

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from transformers import DynamicCache
 
 from unsee.data.pictures import Picture
 from unsee.models.attention import SLICED, STEP, Prefix, attending
-from unsee.models.packing import slices_of
+from unsee.models.packing import Slices, slices_of
+from unsee.models.prompting import Suffix
 from unsee.models.vlm import VisionLanguageModel
 
 PREFIX_TOKENS = 16_384
 """How many tokens of prefixes are held at once: their keys and values take most of the memory."""
+SCORED_AT_ONCE = 256
+"""Tokens whose logits are made at once where given answers are scored."""
 
 
 @dataclass(frozen=True)
@@ -35,11 +39,13 @@ class Reply:
         text: without special tokens, stripped.
         tokens: how many tokens were generated, the end token not counted.
         ended: whether the model ended by itself, before the limit.
+        scores: log-probabilities of the answers that were to be scored beside it, token by token.
     """
 
     text: str
     tokens: int
     ended: bool
+    scores: dict[Suffix, list[float]] = field(default_factory=dict, compare=False, repr=False)
 
 
 @torch.no_grad()
@@ -49,6 +55,7 @@ def answer(
     max_new_tokens: int = 40,
     batch_size: int = 128,
     progress: Callable[[int], None] | None = None,
+    score: Callable[[int, Reply], Sequence[Suffix]] | None = None,
 ) -> list[Reply]:
     """Answer every question greedily, in the order given.
 
@@ -58,6 +65,8 @@ def answer(
         max_new_tokens: where an answer is cut off.
         batch_size: questions per forward.
         progress: called with the number of questions done since the last call.
+        score: for the number of a question and its reply, given answers whose log-probabilities are wanted as well:
+            behind the same picture, whose prefix is not encoded again for them.
     """
     suffixes = [vlm.prompter.suffix(q.text, picture=q.picture is not None).ids for q in questions]
     replies: dict[int, Reply] = {}
@@ -66,6 +75,9 @@ def answer(
         for rows in chunks:
             found = _answer_rows(vlm, prefix, [[suffixes[i] for i in row] for row in rows], max_new_tokens)
             replies |= dict(zip((i for row in rows for i in row), found, strict=True))
+            if score:
+                wanted = {i: list(score(i, replies[i])) for row in rows for i in row}
+                replies |= _scored(vlm, prefix, rows, wanted, replies)
             if progress:
                 progress(len(found))
     return [replies[i] for i in range(len(questions))]
@@ -182,6 +194,85 @@ def _leaving(going: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return (pictures[:, None] * going.shape[1] + first).flatten(), pictures
 
 
+def _scored(
+    vlm: VisionLanguageModel,
+    prefix: Prefix | None,
+    rows: Sequence[Sequence[int]],
+    wanted: dict[int, list[Suffix]],
+    replies: dict[int, Reply],
+) -> dict[int, Reply]:
+    """The replies of those rows for which answers are to be scored, with their scores: one forward."""
+    asked = [row for row, some in enumerate(rows) if any(wanted[i] for i in some)]
+    if not asked:
+        return {}
+    if prefix is not None and len(asked) < len(rows):
+        prefix = [(k[asked], v[asked]) for k, v in prefix]
+    given = [[suffix for i in rows[row] for suffix in wanted[i]] for row in asked]
+    before = prefix[0][0].shape[2] if prefix is not None else 0
+    laid_out = _lay_out([[suffix.ids for suffix in row] for row in given], before)
+    answers = [suffix for row in given for suffix in row]
+    sizes = [len(suffix.answer_ids) for suffix in answers]
+    labels = torch.tensor([token for suffix in answers for token in suffix.answer_ids], device=vlm.device)
+    row_of = [row for row, some in enumerate(given) for suffix in some for _ in suffix.answer_ids]
+    predict = [last - size + n for last, size in zip(laid_out.last, sizes, strict=True) for n in range(size)]
+    with vlm.autocast():
+        states = _states(vlm, prefix, laid_out, None)[row_of, predict]
+    found = [
+        F.log_softmax(vlm.head(some), -1).gather(1, right[:, None])[:, 0].cpu()
+        for some, right in zip(states.split(SCORED_AT_ONCE), labels.split(SCORED_AT_ONCE), strict=True)
+    ]
+    scores = iter(torch.cat(found).split(sizes))
+    return {
+        i: replace(replies[i], scores={suffix: next(scores).tolist() for suffix in wanted[i]})
+        for row in asked
+        for i in rows[row]
+    }
+
+
+@dataclass(frozen=True)
+class _LaidOut:
+    """Suffixes row by row, as tensors `[rows, length]`; `last`: of each suffix its last column."""
+
+    ids: torch.Tensor
+    positions: torch.Tensor
+    slices: Slices
+    last: list[int]
+
+
+def _lay_out(rows: Sequence[Sequence[Sequence[int]]], before: int) -> _LaidOut:
+    """Suffixes of each row one after another, behind `before` tokens of a prefix."""
+    length = max(sum(map(len, row)) for row in rows)
+    ids = torch.zeros(len(rows), length, dtype=torch.long)
+    positions = torch.zeros(len(rows), length, dtype=torch.long)
+    segment = torch.full((len(rows), length), -1)
+    last: list[int] = []
+    for row, suffixes in enumerate(rows):
+        at = 0
+        for number, suffix in enumerate(suffixes, 1):
+            end = at + len(suffix)
+            ids[row, at:end] = torch.tensor(suffix)
+            positions[row, at:end] = torch.arange(before, before + len(suffix))
+            segment[row, at:end] = number
+            last.append(end - 1)
+            at = end
+    return _LaidOut(ids, positions, slices_of(segment, kept=before), last)
+
+
+def _states(vlm: VisionLanguageModel, prefix: Prefix | None, laid_out: _LaidOut, cache: Any) -> torch.Tensor:
+    """The language model's last states, `[rows, length, hidden]`; a cache takes up the keys and values read."""
+    language = vlm.part(vlm.anatomy.language)
+    with attending(language, SLICED):
+        states: torch.Tensor = language(
+            inputs_embeds=vlm.base.get_input_embeddings()(laid_out.ids.to(vlm.device)),
+            position_ids=laid_out.positions.to(vlm.device),
+            past_key_values=cache,
+            use_cache=cache is not None,
+            slices=laid_out.slices,
+            prefix=prefix,
+        ).last_hidden_state
+    return states
+
+
 def _read(
     vlm: VisionLanguageModel, prefix: Prefix | None, rows: Sequence[Sequence[tuple[int, ...]]]
 ) -> tuple[torch.Tensor, Any, torch.Tensor]:
@@ -192,40 +283,17 @@ def _read(
         the left; and `[questions, longest]`, True where there is a token.
     """
     device = vlm.device
-    length = max(sum(map(len, row)) for row in rows)
-    longest = max(len(suffix) for row in rows for suffix in row)
-    before = prefix[0][0].shape[2] if prefix is not None else 0
-    ids = torch.zeros(len(rows), length, dtype=torch.long)
-    positions = torch.zeros(len(rows), length, dtype=torch.long)
-    segment = torch.full((len(rows), length), -1)
-    last: list[int] = []  # of each question, in its row
-    for row, suffixes in enumerate(rows):
-        at = 0
-        for number, suffix in enumerate(suffixes, 1):
-            end = at + len(suffix)
-            ids[row, at:end] = torch.tensor(suffix)
-            positions[row, at:end] = torch.arange(before, before + len(suffix))
-            segment[row, at:end] = number
-            last.append(end - 1)
-            at = end
+    laid_out = _lay_out(rows, prefix[0][0].shape[2] if prefix is not None else 0)
     cache: Any = DynamicCache(config=vlm.base.config.get_text_config())
-    language = vlm.part(vlm.anatomy.language)
-    with attending(language, SLICED):
-        states = language(
-            inputs_embeds=vlm.base.get_input_embeddings()(ids.to(device)),
-            position_ids=positions.to(device),
-            past_key_values=cache,
-            use_cache=True,
-            slices=slices_of(segment, kept=before),
-            prefix=prefix,
-        ).last_hidden_state
-    row_of = torch.arange(len(rows)).repeat_interleave(len(rows[0]))
-    columns = torch.tensor(last)[:, None] + torch.arange(1 - longest, 1)
+    states = _states(vlm, prefix, laid_out, cache)
     sizes = torch.tensor([len(suffix) for row in rows for suffix in row])
+    longest = int(sizes.max())
+    row_of = torch.arange(len(rows)).repeat_interleave(len(rows[0])).to(device)
+    last = torch.tensor(laid_out.last)
+    columns = (last[:, None] + torch.arange(1 - longest, 1)).clamp(min=0).to(device)
     own = (torch.arange(longest) >= longest - sizes[:, None]).to(device)
-    row_of, columns, ends = row_of.to(device), columns.clamp(min=0).to(device), torch.tensor(last, device=device)
     for layer in cache.layers:
         layer.keys, layer.values = (
             x.transpose(1, 2)[row_of[:, None], columns].transpose(1, 2) for x in (layer.keys, layer.values)
         )
-    return states[row_of, ends], cache, own
+    return states[row_of, last.to(device)], cache, own

@@ -62,7 +62,8 @@ def add_lora(
     for name, value in vlm.model.named_parameters():
         if value.requires_grad and "lora_" not in name:
             value.data = value.data.float()  # in bfloat16 the small steps of the projector would round to nothing
-    vlm.forget_features()
+    if projector:  # V and P are as they were otherwise, and so are the features kept
+        vlm.forget_features()
 
 
 def add_copies(vlm: VisionLanguageModel, parts: Sequence[str]) -> None:

@@ -186,15 +186,20 @@ def collate(packs: Sequence[EncodedPack], prompter: Prompter) -> PackBatch:
     )
 
 
-def batches(packs: Sequence[EncodedPack], prefix: int, tokens: int = 2048, waste: float = 0.15) -> list[list[int]]:
-    """Indices of packs that go into one padded forward: similar lengths, at most `tokens` cells, little padding."""
+def batches(
+    packs: Sequence[EncodedPack], prefix: int, tokens: int = 2304, waste: float = 0.15, spare: int = 96
+) -> list[list[int]]:
+    """Indices of packs that go into one padded forward: similar lengths, at most `tokens` cells, little padding.
+
+    Little is a share `waste` of the cells, or `spare` of them: what a forward of its own would cost.
+    """
     order = sorted(range(len(packs)), key=lambda i: packs[i].length(prefix))
     groups: list[list[int]] = []
     used = 0
     for i in order:
         size = packs[i].length(prefix)
         cells = size * (len(groups[-1]) + 1) if groups else 0
-        if not groups or cells > tokens or cells - used - size > waste * cells:
+        if not groups or cells > tokens or cells - used - size > max(waste * cells, spare):
             groups.append([])
             used = 0
         groups[-1].append(i)
