@@ -84,8 +84,8 @@ def demo(
     request = request_for(name, also=also)
     with display:
         vlm = open_model("mini", progress=display.assembling)
-        # Of each concept to be kept one picture fewer than the experiments show: a newcomer is waiting.
-        job.run(vlm, request, protocols(request, utility_pictures=2), display)
+        # Of each concept to be kept fewer pictures than the experiments show: a newcomer is waiting.
+        job.run(vlm, request, protocols(request, utility_pictures=2, neighbour_pictures=2), display)
 
 
 @app.command

@@ -34,7 +34,7 @@ class SIUSettings(LoraSettings):
     learning_rate: float = 5.5e-4
     decay: float = 0.45
     forget_per_step: int = 11
-    variations_per_step: int = 6
+    variations_per_step: int = 5
     texts_per_step: int = 8
     upper_layers: float = 0.75
     lora_start: str = "aimed"
