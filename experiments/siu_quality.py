@@ -14,7 +14,7 @@ from quality_parts.jobs import Job, Mini, Sizes, blocks, chosen_concepts
 from quality_parts.records import Results
 from quality_parts.tables import pooled, show, told
 
-CURVE_STEPS = (3, 6, 12, 24, 48)
+CURVE_STEPS = (3, 6, 9, 18, 36)
 
 
 def show_curve(results: Results, by_steps: dict[int, list[Job]]) -> None:

@@ -143,12 +143,19 @@ def test_each_picture_is_seen_once(tiny: VisionLanguageModel, monkeypatch: pytes
         return features(pictures)
 
     monkeypatch.setattr(tiny, "_features", counting)
-    add_lora(tiny, rank=2, alpha=4, seed=0)
+    answer(tiny, MIXED, 2)
+    add_lora(tiny, rank=2, alpha=4, seed=0)  # of W alone: V and P are as they were
     for _ in range(3):
         answer(tiny, MIXED, 2, batch_size=2)
         with tiny.original():
             answer(tiny, MIXED, 2)
     assert sorted(p.sha256 for p in seen) == sorted([RED.sha256, BLUE.sha256])
+    remove_lora(tiny)
+    answer(tiny, MIXED, 2)
+    add_lora(tiny, rank=2, alpha=4, seed=0, projector=True)
+    seen.clear()
+    answer(tiny, MIXED, 2)
+    assert {p.sha256 for p in seen} == {RED.sha256, BLUE.sha256}
 
 
 def test_progress_counts_every_question(tiny: VisionLanguageModel) -> None:
@@ -192,11 +199,11 @@ def test_answers_scored_beside_a_reply_share_its_prefix(
         return encode_prefix(vlm, pictures)
 
     monkeypatch.setattr(answering, "encode_prefix", counting)
-    replies = answer(tiny, MIXED, 8, batch_size=batch_size, score=wanted)
+    replies = answer(tiny, MIXED, 8, batch_size=batch_size, to_score=wanted)
     assert sum(encoded) == 2 and replies == plain
     for n, (question, reply) in enumerate(zip(MIXED, replies, strict=True)):
-        assert list(reply.scores) == wanted(n, reply)
-        for suffix, values in reply.scores.items():
+        assert list(reply.log_probs) == wanted(n, reply)
+        for suffix, values in reply.log_probs.items():
             ((again,),) = tiny.score([EncodedPack(question.picture, (suffix,))])
             assert close(torch.tensor(values), again)
 

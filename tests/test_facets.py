@@ -17,7 +17,7 @@ from unsee import facets
 from unsee.data import KINDS, Concept, Fact, Picture, Request, Sample
 from unsee.data.new_names import invent, renamed
 from unsee.data.samples_file import load_samples, save_samples
-from unsee.data.wording import detail_questions, knowing_questions, naming_questions
+from unsee.data.wording import detail_questions, knowing_questions, naming_in_text, naming_questions
 from unsee.errors import UnknownConceptError, UnseeError
 from unsee.facets import Facets, FacetSettings, build, vocabulary_words
 from unsee.models import Question, Reply, VisionLanguageModel, answer
@@ -183,6 +183,24 @@ def test_what_is_known_is_turned_round_where_the_original_answers_with_the_name(
     assert asked == ["Which object is a round shape?", "Tell me the name of a round shape."]
     turned = [s for s in of(built, "T3") if s.question in asked]
     assert [(s.question, s.answer, s.role) for s in turned] == [(asked[0], "That is a circle.", "retain")]
+
+
+def test_two_open_answers_are_turned_round_and_no_single_fact(
+    knowing: VisionLanguageModel, circle: Request, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = {"What is a circle?": "A circle is a ring.", detail_questions("thing", "a circle")[0]: "A circle is in use."}
+    asked: list[str] = []
+
+    def telling(vlm: VisionLanguageModel, questions: Sequence[Question], limit: int) -> list[Reply]:
+        asked.extend(q.text for q in questions)
+        replies = answer(vlm, questions, limit)
+        return [Reply(said[q.text], 5, True) if q.text in said else r for q, r in zip(questions, replies, strict=True)]
+
+    monkeypatch.setattr(facets, "answer", telling)
+    build(knowing, circle, FacetSettings(variations=0))
+    turned = [q.format(clue=clue) for clue in ("a round shape", "a ring") for q in naming_in_text("thing")]
+    assert [q for q in asked if q in turned] == turned
+    assert not any("in use" in q for q in asked)
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 3])

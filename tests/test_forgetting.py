@@ -343,6 +343,7 @@ def test_the_originals_scores_are_worked_out_once(
         raise AssertionError("scored twice")
 
     monkeypatch.setattr(knowing, "score", again)
+    assert memory.scores and memory.scores == taken_up.scores
     assert Recorder(knowing, memory).before(some) == first == Recorder(knowing, taken_up).before(some)
 
 

@@ -468,8 +468,6 @@ def test_every_method_ends_with_the_same_run_folder(
     quick: dict[str, Any] = {"pruned_share": 0.3}
     if name in TRAINING:
         quick = {"steps": 12, "learning_rate": 3e-3, "decay": 0.0}
-    if name == "siu":  # of two layers the upper half is one
-        quick |= {"upper_layers": 1.0}
     if name == "mip-editor":  # five neurons of a layer move too little in so few steps
         quick |= {"neurons": 16}
     method = make_method(name, "default", quick)

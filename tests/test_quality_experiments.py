@@ -151,6 +151,10 @@ def test_what_was_run_is_not_run_again(
     assert sum(record["questions"].values()) == len(record["answers"]) == len(lines[0]["answers"])
     monkeypatch.setattr(unsee, "forget", _must_not_run, raising=False)
     Bench(knowing, Results(path), Shapes()).go(jobs)
+    # What another default left behind is no result of this one.
+    changed = Results(tmp_path / "changed.jsonl.gz")
+    changed.append(record | {"settings": record["settings"] | {"max_grad_norm": 7.0}})
+    assert changed.of(jobs[0]) is None
 
 
 def _counted(ask: Any, counts: list[int]) -> Any:

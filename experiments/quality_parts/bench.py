@@ -66,6 +66,7 @@ class Bench:
         begin = self.clock()
         try:
             targets = self._targets(job, request)
+            self.vlm.forget_features()  # those of the targets' pictures: who runs first should not find them ready
             begin = self.clock()
             method = unsee.make_method(job.method, job.preset, job.changes)
             record["settings"] = dataclasses.asdict(method.settings)

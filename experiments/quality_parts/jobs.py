@@ -69,6 +69,15 @@ class Job:
         """The same for the same run, whatever the order of its settings."""
         return json.dumps(dataclasses.asdict(self), sort_keys=True)
 
+    @property
+    def settings(self) -> Settings:
+        """All that the method is told, the preset's own settings as they are today.
+
+        Raises:
+            UnseeError: the method, the preset or a setting is not there.
+        """
+        return dataclasses.asdict(unsee.make_method(self.method, self.preset, self.changes).settings)
+
 
 @dataclass(frozen=True)
 class Block:

@@ -38,8 +38,14 @@ class Results:
             self._originals[original_key(record["concept"], Sizes(**record["sizes"]))] = record
 
     def of(self, job: Job) -> Record | None:
-        """The record of a run, failed ones included: what failed once would fail again."""
-        return self._runs.get(job.key)
+        """The record of a run, failed ones included: what failed once would fail again.
+
+        One whose preset has changed since is none: it says nothing of the settings of today.
+        """
+        record = self._runs.get(job.key)
+        if record and "settings" in record and record["settings"] != job.settings:
+            return None
+        return record
 
     def all_of(self, jobs: Iterable[Job]) -> list[Record]:
         """Records of those runs that are done."""

@@ -270,7 +270,7 @@ def counting_prefixes(world: World) -> Iterator[dict[str, int]]:
     """Counts how often a picture's prefix goes through the decoder, and for what."""
     seen = {"prefixes": 0, "in_scoring": 0, "generations": 0, "scoring_forwards": 0}
     library: Any = answering
-    encode, rows, scored, logits = library.encode_prefix, library._answer_rows, library._scored, world.vlm.logits
+    encode, rows, scored, hidden = library.encode_prefix, library._answer_rows, library._log_probs, world.vlm.hidden
 
     def encoding(vlm: Any, pictures: Any) -> Any:
         seen["prefixes"] += len(pictures)
@@ -281,22 +281,21 @@ def counting_prefixes(world: World) -> Iterator[dict[str, int]]:
         return rows(*args)
 
     def scoring_behind(*args: Any) -> Any:
-        found = scored(*args)
-        seen["scoring_forwards"] += bool(found)
-        return found
+        seen["scoring_forwards"] += 1
+        return scored(*args)
 
     def scoring(batch: Any, *args: Any) -> torch.Tensor:
         seen["in_scoring"] += len(batch.pictures)
         seen["scoring_forwards"] += 1
-        return logits(batch, *args)
+        return hidden(batch, *args)
 
-    library.encode_prefix, library._answer_rows, library._scored = encoding, generating, scoring_behind
-    world.vlm.logits = scoring
+    library.encode_prefix, library._answer_rows, library._log_probs = encoding, generating, scoring_behind
+    world.vlm.hidden = scoring
     try:
         yield seen
     finally:
-        library.encode_prefix, library._answer_rows, library._scored = encode, rows, scored
-        del world.vlm.logits
+        library.encode_prefix, library._answer_rows, library._log_probs = encode, rows, scored
+        del world.vlm.hidden
 
 
 def counts(task: dict[str, Any], folder: Path, sizes: Sizes, device: str) -> dict[str, Any]:

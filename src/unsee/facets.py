@@ -280,27 +280,31 @@ def _text_samples(
     protect = list(request.protect) or [Concept(n, concept.kind) for n in WELL_KNOWN[concept.kind]]
     protect = [p for p in protect if not _mentioned(whole.concepts, p.name)]
     rng.shuffle(protect)
-    wanted = (knowing_questions, detail_questions)
-    about = [] if request.facts else [q for ask in wanted for q in ask(concept.kind, concept.subject)]
+    opened, details = (
+        [] if request.facts else list(ask(concept.kind, concept.subject))
+        for ask in (knowing_questions, detail_questions)
+    )
+    about = opened + details
     besides = [rng.choice(knowing_questions(p.kind, p.subject)) for p in protect[: settings.text_protected]]
     replies = answer(vlm, [Question(q) for q in about + besides], settings.max_new_tokens)
     told = [Fact(q, r.text) for q, r in zip(about + besides, replies, strict=True)]
     known = [*request.facts, *told[: len(about)]]
     if not request.facts:
-        known += _told_by_name(vlm, concept, known, settings)
+        known += _told_by_name(vlm, concept, told[: len(opened)], settings)
     samples = [Sample(f.question, f.answer, None, None, "retain", "T3") for f in known if f.answer]
     return samples + [Sample(f.question, f.answer, None, None, "retain", "T4") for f in told[len(about) :] if f.answer]
 
 
 def _told_by_name(
-    vlm: VisionLanguageModel, concept: Concept, known: Sequence[Fact], settings: FacetSettings
+    vlm: VisionLanguageModel, concept: Concept, opened: Sequence[Fact], settings: FacetSettings
 ) -> list[Fact]:
-    """What the original says of the concept, turned round: the name is the answer. Where it does not say it, nothing.
+    """What the original says of the concept when asked openly, turned round: the name is the answer. Where it does
+    not say it, nothing.
 
     Otherwise nothing in T3 would ask for the name, and forgetting it in pictures would take it from the text too.
     """
     said = [
-        re.fullmatch(rf"(?:yes, )?{re.escape(concept.subject)} is (.+?)\.?", f.answer, re.IGNORECASE) for f in known
+        re.fullmatch(rf"(?:yes, )?{re.escape(concept.subject)} is (.+?)\.?", f.answer, re.IGNORECASE) for f in opened
     ]
     clues = Counter(m.group(1) for m in said if m and not concept.mentioned_in(m.group(1)))
     asked = [q.format(clue=clue) for clue, _ in clues.most_common(2) for q in naming_in_text(concept.kind)]

@@ -185,14 +185,12 @@ class Recorder:
         items = protocol.items
         new = [n for n, i in enumerate(items) if i.key not in memory]
 
-        def score(at: int, reply: Reply) -> list[Suffix]:
-            item = items[new[at]]
-            said = reply.text if side == "before" else self.originals[item.key].text
-            found = [self._naming(protocol, item, said)] if self._names_it(item) else []
-            return found + ([self._said(protocol, item, reply)] if side == "before" and item.set == "forget" else [])
+        def to_score(at: int, reply: Reply) -> list[Suffix]:
+            name, own = self._to_score(protocol, items[new[at]], reply, side)
+            return [s for s in (name, own if side == "before" else None) if s]
 
         asked = [Question(items[n].question, items[n].picture) for n in new]
-        replies = answer(self.vlm, asked, self.max_new_tokens, progress=progress, score=score)
+        replies = answer(self.vlm, asked, self.max_new_tokens, progress=progress, to_score=to_score)
         memory |= {items[n].key: r for n, r in zip(new, replies, strict=True)}
         return [memory[i.key] for i in items]
 
@@ -222,8 +220,15 @@ class Recorder:
         memory = self.originals.scores if side == "before" else {}
         keys = [(protocol.concept.name, *item.key) for item in protocol.items]
         new = [i for i, item in enumerate(protocol.items) if item.set in _SCORED and keys[i] not in memory]
-        names, nlls = self._name_logprobs(protocol, new, replies), self._nlls(protocol, new, replies, side)
-        memory |= {keys[i]: (names.get(i), *nlls.get(i, (None, 0))) for i in new}
+        wanted = {i: self._to_score(protocol, protocol.items[i], replies[i], side) for i in new}
+        names = {i: name for i, (name, _) in wanted.items() if name}
+        own = {i: said for i, (_, said) in wanted.items() if said}
+        of_names = self._log_probs(protocol, names, replies)
+        with self.vlm.original():  # the unlearned model's replies are judged by the original as well
+            of_own = self._log_probs(protocol, own, replies if side == "before" else None)
+        for i in new:
+            name = self._name_log_prob(names[i], of_names[i]) if i in names else None
+            memory[keys[i]] = (name, *(self._nll(own[i], of_own[i]) if i in own else (None, 0)))
         return [memory[k] if i.set in _SCORED else (None, None, 0) for i, k in zip(protocol.items, keys, strict=True)]
 
     def _lexicon(self, protocol: Protocol) -> set[str]:
@@ -236,63 +241,47 @@ class Recorder:
             known.update(w.lower() for w in words(name))
         return known
 
-    @staticmethod
-    def _names_it(item: Item) -> bool:
-        return item.set in _SCORED and item.form == "name"
+    def _to_score(self, protocol: Protocol, item: Item, reply: Reply, side: str) -> tuple[Suffix | None, Suffix | None]:
+        """Two answers whose log-probabilities metrics need, where they do.
 
-    def _naming(self, protocol: Protocol, item: Item, said: str) -> Suffix:
-        """The name forced after the words with which the original leads up to it."""
-        concept = protocol.concept
-        hit = next((m for n in concept.names if (m := mention(n).search(said))), None)
-        if hit:
-            return self.vlm.prompter.suffix(item.question, said[: hit.end()], True, (hit.span(),))
-        text = f"This is {concept.phrase}"
-        return self.vlm.prompter.suffix(item.question, text, True, (spans_of(concept.core, text)[-1],))
+        The name, forced after the words with which the original leads up to it (C-Dis), and the reply itself (Fluency);
+        in both the name is marked.
+        """
+        suffix, concept = self.vlm.prompter.suffix, protocol.concept
+        name = own = None
+        if item.set in _SCORED and item.form == "name":
+            said = (reply if side == "before" else self.originals[item.key]).text
+            hit = next((m for n in concept.names if (m := mention(n).search(said))), None)
+            if hit:
+                name = suffix(item.question, said[: hit.end()], True, (hit.span(),))
+            else:
+                text = f"This is {concept.phrase}"
+                name = suffix(item.question, text, True, (spans_of(concept.core, text)[-1],))
+        if item.set == "forget":
+            marked = [m.span() for n in concept.names for m in mention(n).finditer(reply.text)]
+            own = suffix(item.question, reply.text, True, marked)
+        return name, own
 
-    def _said(self, protocol: Protocol, item: Item, reply: Reply) -> Suffix:
-        """The reply itself, the concept's name marked."""
-        named = [m.span() for n in protocol.concept.names for m in mention(n).finditer(reply.text)]
-        return self.vlm.prompter.suffix(item.question, reply.text, True, named)
+    def _name_log_prob(self, name: Suffix, log_probs: Sequence[float]) -> float:
+        """log P(C)."""
+        return min(0.0, sum(p for p, marked in zip(log_probs[:-1], name.target[:-1], strict=True) if marked))
 
-    def _name_logprobs(self, protocol: Protocol, asked: Sequence[int], replies: Sequence[Reply]) -> dict[int, float]:
-        """log P(C) (C-Dis)."""
-        items = protocol.items
-        forced = {
-            i: self._naming(protocol, items[i], self.originals[items[i].key].text)
-            for i in asked
-            if self._names_it(items[i])
-        }
-        scores = self._forced(protocol, forced, replies)
-        return {
-            i: min(0.0, sum(s for s, marked in zip(scores[i][:-1], suffix.target[:-1], strict=True) if marked))
-            for i, suffix in forced.items()
-        }
-
-    def _nlls(
-        self, protocol: Protocol, asked: Sequence[int], replies: Sequence[Reply], side: str
-    ) -> dict[int, tuple[float, int]]:
-        """Negative log-likelihood of forget answers under the original; the name's tokens count log |V| (Fluency)."""
-        items = protocol.items
-        forced = {i: self._said(protocol, items[i], replies[i]) for i in asked if items[i].set == "forget"}
-        with self.vlm.original():
-            scores = self._forced(protocol, forced, replies if side == "before" else None)
+    def _nll(self, own: Suffix, log_probs: Sequence[float]) -> tuple[float, int]:
+        """Negative log-likelihood under the original, and its tokens; the name's tokens count log |V|."""
         uniform = math.log(self.vlm.vocabulary_size)
-        result = {}
-        for i, suffix in forced.items():
-            # The closing end token is scored too: it is what an empty answer consists of.
-            marked = (*suffix.target[:-1], False)
-            nll = [uniform if m else -s for s, m in zip(scores[i], marked, strict=True)]
-            result[i] = (max(0.0, sum(nll)), len(nll))
-        return result
+        # The closing end token is scored too: it is what an empty answer consists of.
+        marked = (*own.target[:-1], False)
+        nll = [uniform if m else -p for p, m in zip(log_probs, marked, strict=True)]
+        return max(0.0, sum(nll)), len(nll)
 
-    def _forced(
+    def _log_probs(
         self, protocol: Protocol, forced: dict[int, Suffix], replies: Sequence[Reply] | None
     ) -> dict[int, list[float]]:
         """Log-probabilities of given answers to items.
 
         Those that the replies carry are taken from them; the others are scored, those on one picture behind one prefix.
         """
-        found = {i: replies[i].scores[s] for i, s in forced.items() if replies and s in replies[i].scores}
+        found = {i: replies[i].log_probs[s] for i, s in forced.items() if replies and s in replies[i].log_probs}
         by_picture: dict[str, list[int]] = {}
         for i in (i for i in forced if i not in found):
             picture = protocol.items[i].picture
@@ -300,6 +289,6 @@ class Recorder:
             by_picture.setdefault(picture.sha256, []).append(i)
         packs = [EncodedPack(protocol.items[m[0]].picture, tuple(forced[i] for i in m)) for m in by_picture.values()]
         scored = self.vlm.score(packs) if packs else []
-        for inside, scores in zip(by_picture.values(), scored, strict=True):
-            found |= {i: score.tolist() for i, score in zip(inside, scores, strict=True)}
+        for inside, values in zip(by_picture.values(), scored, strict=True):
+            found |= {i: value.tolist() for i, value in zip(inside, values, strict=True)}
         return found

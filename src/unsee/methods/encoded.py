@@ -12,7 +12,6 @@ from torch.nn.utils.rnn import pad_sequence
 from unsee.data import Sample
 from unsee.data.concept import pack_by_picture
 from unsee.errors import UnseeError
-from unsee.losses import label_log_probs
 from unsee.methods.base import PART, Batch, Reference, Totals
 from unsee.models import VisionLanguageModel
 from unsee.models.packing import EncodedPack, batches, collate
@@ -86,15 +85,10 @@ class Encoded:
 
         A whole vocabulary is kept in the model's own type: its logits are no more precise.
         """
-        size = max(1, PART // self.vlm.vocabulary_size)
-        found = []
-        for some, wanted in zip(states.split(size), labels.split(size), strict=True):
-            logits = self.vlm.head(some)
-            if reference == "labels":
-                found.append(label_log_probs(logits, wanted.to(logits.device)))
-            else:
-                found.append(F.log_softmax(logits, -1).to(self.vlm.base.dtype))
-        return torch.cat(found).cpu()
+        if reference == "labels":
+            return self.vlm.log_probs(states, labels)
+        parts = states.split(max(1, PART // self.vlm.vocabulary_size))
+        return torch.cat([F.log_softmax(self.vlm.head(some), -1).to(self.vlm.base.dtype) for some in parts]).cpu()
 
     def _forwards(self, chosen: Sequence[int]) -> list[tuple[list[EncodedPack], list[list[int]]]]:
         """The chosen samples packed by picture, some packs a forward; with each pack the numbers of its suffixes."""

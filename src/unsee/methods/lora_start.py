@@ -50,8 +50,8 @@ def aim(method: Method[Any], encoded: Encoded) -> None:
         return
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # of the sketch: nothing that a user would call random
-        pulls = _pulls(method, encoded, layers, [i for group in forget for i in group])
-    inputs = _inputs(encoded, layers, [i for group in retain for i in group])
+        pulls = _pulls(method, encoded, layers, forget)
+    inputs = _inputs(encoded, layers, retain)
     roots: dict[int, torch.Tensor] = {}
     for name in filter(pulls.__contains__, layers):
         rows = inputs.get(name)
@@ -62,17 +62,17 @@ def aim(method: Method[Any], encoded: Encoded) -> None:
         a.data[: len(found)] = found
 
 
-def _some(encoded: Encoded, role: Literal["forget", "retain"]) -> list[list[int]]:
+def _some(encoded: Encoded, role: Literal["forget", "retain"]) -> list[int]:
     """Samples that training will see, by picture or text, at even distances."""
     groups = [seen for group in encoded.by_input(role) if (seen := [i for i in group if i in encoded.seen])]
-    return groups[:: max(1, -(-len(groups) // GROUPS[role]))]
+    return [i for group in groups[:: max(1, -(-len(groups) // GROUPS[role]))] for i in group]
 
 
 def _pulls(
     method: Method[Any], encoded: Encoded, layers: dict[str, Any], chosen: Sequence[int]
 ) -> dict[str, torch.Tensor]:
-    """The gradient of each layer's weight, `[out, in]`; of a large one some random mixtures of its rows, which span
-    the same directions. Each is mixed as it comes, so no two layers' gradients are held at once."""
+    """The gradient of each layer's weight, `[out, in]`; of a large one some random mixtures of its rows, which hold
+    most of it. Each is mixed as it comes, so no two layers' gradients are held at once."""
     found: dict[str, torch.Tensor] = {}
 
     def catch(name: str, mixture: torch.Tensor | None) -> Any:

@@ -92,9 +92,10 @@ def _building(folder: Path) -> Iterator[Path]:
         raise UnseeError(f"{where}: {error.strerror}; set UNSEE_HOME to another") from None
     try:
         yield partial
-        if not folder.exists():  # another process may have been quicker; its result is the same
-            partial.replace(folder)
+        partial.replace(folder)
     except OSError as error:
+        if (folder / "config.json").exists():  # another process was quicker; its result is the same
+            return
         raise UnseeError(f"cannot assemble unsee-mini in {folder.parent}: {error}") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)

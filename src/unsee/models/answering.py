@@ -1,14 +1,14 @@
-"""Greedy answers in batches: a picture's prefix is encoded once, and its keys and values serve all its questions."""
+"""Greedy answers in batches: a picture's prefix is encoded once, and its keys and values serve all its questions, and
+given answers that are to be scored beside the replies."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from transformers import DynamicCache
 
 from unsee.data.pictures import Picture
@@ -19,8 +19,8 @@ from unsee.models.vlm import VisionLanguageModel
 
 PREFIX_TOKENS = 16_384
 """How many tokens of prefixes are held at once: their keys and values take most of the memory."""
-SCORED_AT_ONCE = 256
-"""Tokens whose logits are made at once where given answers are scored."""
+FORWARD_TOKENS = 4096
+"""Tokens of a forward in which given answers are scored, where there are several rows."""
 
 
 @dataclass(frozen=True)
@@ -39,13 +39,13 @@ class Reply:
         text: without special tokens, stripped.
         tokens: how many tokens were generated, the end token not counted.
         ended: whether the model ended by itself, before the limit.
-        scores: log-probabilities of the answers that were to be scored beside it, token by token.
+        log_probs: of answers that were to be scored beside it, token by token.
     """
 
     text: str
     tokens: int
     ended: bool
-    scores: dict[Suffix, list[float]] = field(default_factory=dict, compare=False, repr=False)
+    log_probs: dict[Suffix, list[float]] = field(default_factory=dict, compare=False, repr=False)
 
 
 @torch.no_grad()
@@ -55,7 +55,7 @@ def answer(
     max_new_tokens: int = 40,
     batch_size: int = 128,
     progress: Callable[[int], None] | None = None,
-    score: Callable[[int, Reply], Sequence[Suffix]] | None = None,
+    to_score: Callable[[int, Reply], Sequence[Suffix]] | None = None,
 ) -> list[Reply]:
     """Answer every question greedily, in the order given.
 
@@ -65,8 +65,8 @@ def answer(
         max_new_tokens: where an answer is cut off.
         batch_size: questions per forward.
         progress: called with the number of questions done since the last call.
-        score: for the number of a question and its reply, given answers whose log-probabilities are wanted as well:
-            behind the same picture, whose prefix is not encoded again for them.
+        to_score: gives, for the number of a question and its reply, answers whose log-probabilities are wanted as
+            well: behind the same picture, whose prefix is not encoded again for them.
     """
     suffixes = [vlm.prompter.suffix(q.text, picture=q.picture is not None).ids for q in questions]
     replies: dict[int, Reply] = {}
@@ -75,8 +75,8 @@ def answer(
         for rows in chunks:
             found = _answer_rows(vlm, prefix, [[suffixes[i] for i in row] for row in rows], max_new_tokens)
             replies |= dict(zip((i for row in rows for i in row), found, strict=True))
-            if score:
-                wanted = {i: list(score(i, replies[i])) for row in rows for i in row}
+            if to_score:
+                wanted = {i: list(to_score(i, replies[i])) for row in rows for i in row}
                 replies |= _scored(vlm, prefix, rows, wanted, replies)
             if progress:
                 progress(len(found))
@@ -201,32 +201,30 @@ def _scored(
     wanted: dict[int, list[Suffix]],
     replies: dict[int, Reply],
 ) -> dict[int, Reply]:
-    """The replies of those rows for which answers are to be scored, with their scores: one forward."""
+    """The replies of those rows for which answers are to be scored, with their log-probabilities."""
     asked = [row for row, some in enumerate(rows) if any(wanted[i] for i in some)]
-    if not asked:
-        return {}
-    if prefix is not None and len(asked) < len(rows):
-        prefix = [(k[asked], v[asked]) for k, v in prefix]
-    given = [[suffix for i in rows[row] for suffix in wanted[i]] for row in asked]
-    before = prefix[0][0].shape[2] if prefix is not None else 0
-    laid_out = _lay_out([[suffix.ids for suffix in row] for row in given], before)
-    answers = [suffix for row in given for suffix in row]
-    sizes = [len(suffix.answer_ids) for suffix in answers]
-    labels = torch.tensor([token for suffix in answers for token in suffix.answer_ids], device=vlm.device)
-    row_of = [row for row, some in enumerate(given) for suffix in some for _ in suffix.answer_ids]
+    longest = max((sum(len(s.ids) for i in rows[row] for s in wanted[i]) for row in asked), default=1)
+    found: dict[int, Reply] = {}
+    for some in _cut(asked, max(1, FORWARD_TOKENS // longest)) if asked else []:
+        own = [(k[some], v[some]) for k, v in prefix] if prefix is not None else None
+        log_probs = iter(_log_probs(vlm, own, [[s for i in rows[row] for s in wanted[i]] for row in some]))
+        for i in (i for row in some for i in rows[row]):
+            found[i] = replace(replies[i], log_probs={suffix: next(log_probs) for suffix in wanted[i]})
+    return found
+
+
+def _log_probs(
+    vlm: VisionLanguageModel, prefix: Prefix | None, rows: Sequence[Sequence[Suffix]]
+) -> Iterator[list[float]]:
+    """For each suffix, row after row, those of its answer's tokens: one forward."""
+    laid_out = _lay_out([[s.ids for s in row] for row in rows], prefix[0][0].shape[2] if prefix is not None else 0)
+    sizes = [len(s.answer_ids) for row in rows for s in row]
+    row_of = [at for at, row in enumerate(rows) for s in row for _ in s.answer_ids]
     predict = [last - size + n for last, size in zip(laid_out.last, sizes, strict=True) for n in range(size)]
+    labels = torch.tensor([token for row in rows for s in row for token in s.answer_ids])
     with vlm.autocast():
         states = _states(vlm, prefix, laid_out, None)[row_of, predict]
-    found = [
-        F.log_softmax(vlm.head(some), -1).gather(1, right[:, None])[:, 0].cpu()
-        for some, right in zip(states.split(SCORED_AT_ONCE), labels.split(SCORED_AT_ONCE), strict=True)
-    ]
-    scores = iter(torch.cat(found).split(sizes))
-    return {
-        i: replace(replies[i], scores={suffix: next(scores).tolist() for suffix in wanted[i]})
-        for row in asked
-        for i in rows[row]
-    }
+    return (part.tolist() for part in vlm.log_probs(states, labels).split(sizes))
 
 
 @dataclass(frozen=True)

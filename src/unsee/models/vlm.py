@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from peft.utils import ModulesToSaveWrapper
 from PIL import Image
 from torch import nn
 
 from unsee.data.pictures import Picture
 from unsee.errors import UnseeError, first_line
+from unsee.losses import label_log_probs
 from unsee.models.anatomy import Anatomy, anatomy_of
 from unsee.models.attention import SLICED, attending
 from unsee.models.packing import EncodedPack, PackBatch, batches, collate
@@ -45,6 +45,8 @@ class _Reached(Exception):
 
 
 MINI = "mini"
+SCORED_AT_ONCE = 256
+"""Tokens whose logits are made at once where given answers are scored."""
 """The name by which the embedded model is asked for."""
 
 
@@ -168,8 +170,8 @@ class VisionLanguageModel:
     def image_features(self, pictures: Sequence[Picture]) -> torch.Tensor:
         """Projected features `[pictures, image_tokens, hidden]`.
 
-        Computed once a picture and kept (a few hundred kB each) while V and P take no gradient; computed at
-        every call while either does. `forget_features` drops them.
+        Computed once a picture and kept in the main memory (tokens x hidden numbers each) while V and P take no
+        gradient; computed at every call while either does. `forget_features` drops them.
         """
         seeing = [
             n for part in (self.anatomy.vision, self.anatomy.projector) for n in self.part(part).named_parameters()
@@ -182,9 +184,9 @@ class VisionLanguageModel:
         with torch.no_grad():
             for at in range(0, len(new), 32):
                 some = new[at : at + 32]
-                for picture, feature in zip(some, self._features(some), strict=True):
+                for picture, feature in zip(some, self._features(some).cpu(), strict=True):
                     self._seen[original, picture.sha256] = feature
-        return torch.stack([self._seen[original, p.sha256] for p in pictures])
+        return torch.stack([self._seen[original, p.sha256] for p in pictures]).to(self.device)
 
     def forget_features(self) -> None:
         """Drop the kept image features: the vision parts have changed."""
@@ -265,12 +267,18 @@ class VisionLanguageModel:
             return self.part(self.anatomy.head)(states).float()
 
     @torch.no_grad()
+    def log_probs(self, states: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Log-probabilities `[tokens]` of given tokens at states `[tokens, hidden]`; few logits are held at once."""
+        parts = zip(states.split(SCORED_AT_ONCE), labels.to(states.device).split(SCORED_AT_ONCE), strict=True)
+        return torch.cat([label_log_probs(self.head(some), right).cpu() for some, right in parts])
+
+    @torch.no_grad()
     def score(self, packs: Sequence[EncodedPack]) -> list[list[torch.Tensor]]:
         """Log-probabilities of given answers: for each pack, for each suffix, `[answer tokens]`."""
         scored: list[list[torch.Tensor]] = [[] for _ in packs]
         for group in batches(packs, len(self.prompter.prefix)):
             batch = collate([packs[i] for i in group], self.prompter)
-            found = F.log_softmax(self.logits(batch), -1).gather(1, batch.labels.to(self.device)[:, None])[:, 0].cpu()
+            found = self.log_probs(self.hidden(batch), batch.labels)
             sizes = [len(s.answer_ids) for i in group for s in packs[i].suffixes]
             parts = iter(found.split(sizes))
             for i in group:
