@@ -42,7 +42,7 @@ REDUCED = Sizes(test_pictures=12, utility_pictures=1, neighbour_pictures=2, gene
 
 SHORT_PLAN: Settings = {"steps": 16, "forget_per_step": 6, "protected_per_step": 4, "variations_per_step": 4,
                         "questions_per_picture": 2, "texts_per_step": 3}  # fmt: skip
-"""How many steps there are where many runs are compared, and what each of them sees: 25 samples; by default 48."""
+"""How many steps there are where many runs are compared, and what each of them sees: 25 samples; SIU by itself 39."""
 
 
 @dataclass(frozen=True)
