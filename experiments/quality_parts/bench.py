@@ -69,7 +69,7 @@ class Bench:
             self.vlm.forget_features()  # those of the targets' pictures: who runs first should not find them ready
             begin = self.clock()
             method = unsee.make_method(job.method, job.preset, job.changes)
-            record["settings"] = dataclasses.asdict(method.settings)
+            record["settings"] = job.settings
             with tempfile.TemporaryDirectory() as folder:
                 run = unsee.forget(
                     self.vlm,

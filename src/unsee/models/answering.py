@@ -203,10 +203,14 @@ def _scored(
 ) -> dict[int, Reply]:
     """The replies of those rows for which answers are to be scored, with their log-probabilities."""
     asked = [row for row, some in enumerate(rows) if any(wanted[i] for i in some)]
-    longest = max((sum(len(s.ids) for i in rows[row] for s in wanted[i]) for row in asked), default=1)
+    if not asked:
+        return {}
+    longest = max(sum(len(s.ids) for i in rows[row] for s in wanted[i]) for row in asked)
     found: dict[int, Reply] = {}
-    for some in _cut(asked, max(1, FORWARD_TOKENS // longest)) if asked else []:
-        own = [(k[some], v[some]) for k, v in prefix] if prefix is not None else None
+    for some in _cut(asked, max(1, FORWARD_TOKENS // longest)):
+        own = prefix
+        if prefix is not None and len(some) < len(rows):
+            own = [(k[some], v[some]) for k, v in prefix]
         log_probs = iter(_log_probs(vlm, own, [[s for i in rows[row] for s in wanted[i]] for row in some]))
         for i in (i for row in some for i in rows[row]):
             found[i] = replace(replies[i], log_probs={suffix: next(log_probs) for suffix in wanted[i]})

@@ -45,9 +45,9 @@ class _Reached(Exception):
 
 
 MINI = "mini"
+"""The name by which the embedded model is asked for."""
 SCORED_AT_ONCE = 256
 """Tokens whose logits are made at once where given answers are scored."""
-"""The name by which the embedded model is asked for."""
 
 
 class VisionLanguageModel:
