@@ -13,6 +13,7 @@ from quality_parts.estimate import ahead, basis
 from quality_parts.jobs import Job, Mini, Sizes, blocks, chosen_concepts
 from quality_parts.records import Results
 from quality_parts.tables import pooled, show, told
+from unsee.methods.siu import SIUSettings
 
 CURVE_STEPS = (3, 6, 9, 18, 36)
 
@@ -45,7 +46,12 @@ def main(given: list[str] | None = None) -> None:
         ]
         for p in args.presets
     }
-    by_steps = {k: [Job(n, "siu", "default", {"steps": k}, 0, sizes) for n in names[: args.curve]] for k in CURVE_STEPS}
+    by_steps = {
+        # The default's own number of steps is a run of the table.
+        k: [Job(n, "siu", "default", {} if k == SIUSettings.steps else {"steps": k}, 0, sizes)
+            for n in names[: args.curve]]
+        for k in CURVE_STEPS
+    }  # fmt: skip
     # One seed after the other, all presets in each, so that a table can be read early.
     wanted = sorted((j for jobs in by_preset.values() for j in jobs), key=lambda j: j.seed)
     wanted += [j for jobs in by_steps.values() for j in jobs]

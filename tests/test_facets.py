@@ -93,7 +93,8 @@ def test_without_variations_there_are_none(knowing: VisionLanguageModel, circle:
 
 def test_target_phrases_stand_in_the_answers(built: Facets) -> None:
     for sample in of(built, "T1"):
-        assert sample.target_phrase == built.new_answer  # only the name is wrong: the sentence is the original's own
+        # Only the name, and where it ends, is wrong: the sentence is the original's own.
+        assert sample.target_phrase == f"{built.new_answer}."
         assert sample.answer == f"This is {built.new_answer}."
     for sample in of(built, "T2"):
         assert sample.target_phrase == sample.answer
@@ -325,7 +326,7 @@ def test_saved_facets_load_again(built: Facets, circle: Request, tmp_path: Path)
 
 def test_given_facets_are_taken_as_they_are(knowing: VisionLanguageModel, circle: Request) -> None:
     own = [
-        Sample("What is it?", "This is a wibble.", circle.pictures[0], "a wibble", "forget", "T1"),
+        Sample("What is it?", "This is a wibble.", circle.pictures[0], "a wibble.", "forget", "T1"),
         Sample("What is a circle?", "Round.", None, None, "retain", "T3"),
     ]
     taken = facets.given(knowing, circle, own, FacetSettings())

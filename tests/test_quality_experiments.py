@@ -110,7 +110,8 @@ def run(job: Job, forgotten: int, kept: int, seconds: float = 60.0, error: str |
     said = [dataclasses.asdict(a) for a in answers("after", job.concept, forgotten, kept)]
     record: Record = {"line": "run", "key": job.key, **dataclasses.asdict(job), "error": error, "wall_seconds": seconds,
                       "questions": {"forget": 10, "utility": 20, "neighbours": 10, "text_concept": 10}}  # fmt: skip
-    return record if error else record | {"training_seconds": 30.0, "after": {"em": 10.0 * forgotten}, "answers": said}
+    return record if error else record | {"training_seconds": 30.0, "threads": 2,
+                                         "after": {"em": 10.0 * forgotten}, "answers": said}  # fmt: skip
 
 
 def file_of(path: Path, runs: list[Record]) -> Results:

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import torch
+
 import unsee
 from quality_parts.jobs import Job, Mini, Record, Source
 from quality_parts.records import ORIGINAL, RUN, Results, original_key
@@ -89,6 +91,7 @@ class Bench:
         return record | {
             "wall_seconds": self.clock() - begin,
             "training_seconds": run.history.seconds,
+            "threads": torch.get_num_threads(),
             "peak_memory_gib": run.history.peak_memory_gib,
             "loss": [s["loss"] for s in run.history.steps],
             "after": {k: s and s["value"] for k, s in run.metrics["after"].items()},

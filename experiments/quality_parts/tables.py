@@ -124,7 +124,11 @@ def show(title: str, results: Results, jobs: Sequence[Job]) -> None:
         return
     metrics = pooled(results, jobs)
     seconds, concepts = median(r["training_seconds"] for r in done), len({r["concept"] for r in done})
-    print(f"\n{title}: {len(done)} runs, {concepts} concepts, median training {seconds:.0f} s; {asked(jobs, results)}")
+    threads = " or ".join(sorted({str(r["threads"]) for r in done}))
+    print(
+        f"\n{title}: {len(done)} runs, {concepts} concepts, median training {seconds:.0f} s on {threads} threads; "
+        f"{asked(jobs, results)}"
+    )
     print(f"  {'':20} {'before':>8} {'after':>8}  {'95 % interval':>18}  {'change':>8}  {'95 % interval':>18}")
     for key in KEYS:
         before, after, change = (metrics[side].get(key) for side in ("before", "after", "change"))

@@ -81,7 +81,7 @@ class Facets:
     @property
     def new_names(self) -> set[str]:
         """What the samples call the concepts from now on."""
-        return {s.target_phrase for s in self.samples if s.facet == "T1" and s.target_phrase}
+        return {_name_in(s.target_phrase) for s in self.samples if s.facet == "T1" and s.target_phrase}
 
 
 def _new_concepts(vlm: VisionLanguageModel, request: Request, settings: FacetSettings, seed: int) -> list[Concept]:
@@ -200,7 +200,8 @@ def given(
     phrases: dict[int, list[str]] = {}
     for s in samples:
         if s.facet == "T1" and s.target_phrase:
-            phrases.setdefault(shows.get(s.picture, 0) if s.picture else 0, []).append(s.target_phrase)
+            name = _name_in(s.target_phrase)
+            phrases.setdefault(shows.get(s.picture, 0) if s.picture else 0, []).append(name)
     return Facets(list(samples), "; ".join(max(said, key=said.count) for _, said in sorted(phrases.items())))
 
 
@@ -249,10 +250,27 @@ def _renamed(named: Sequence[tuple[Question, Reply]], concept: Concept, new: Con
     for question, reply in named:
         text = None if _mentioned(_others(concept, whole), reply.text) else renamed(reply.text, concept, new)
         text = text or f"This is {new.phrase}."
-        found = re.search(f"{re.escape(new.phrase)}|{re.escape(new.subject)}", text, re.IGNORECASE)
-        phrase = found.group() if found else text
+        phrase = _target_phrase(text, new)
         samples.append(Sample(question.text, text, question.picture, phrase, "forget", "T1", reply.text or None))
     return samples
+
+
+_CLOSING = ".,;:!?"
+
+
+def _target_phrase(text: str, new: Concept) -> str:
+    """The new name as it stands in the text, with the mark that closes it; the whole text where it does not.
+
+    Whether a made-up name ends here or goes on, the original, which never read it, cannot judge: held to what it
+    expects behind the name, a model would learn to go on ("a mirsillinga" for "a mirsilling").
+    """
+    name = f"{re.escape(new.phrase)}|{re.escape(new.subject)}"
+    found = re.search(f"(?:{name})[{_CLOSING}]?", text, re.IGNORECASE)
+    return found.group() if found else text
+
+
+def _name_in(target_phrase: str) -> str:
+    return target_phrase.rstrip(_CLOSING)
 
 
 def _mentioned(concepts: Sequence[Concept], text: str) -> bool:
@@ -352,8 +370,7 @@ def _protected(
             left_out.append(picture.name)
         elif all(sees) and not another:
             text, no = renamed(named, concept, new) or "", f"No, this is {new.phrase}."
-            phrase = new.phrase if new.phrase in text else text
-            held.append(Sample(asked[i][0], text, picture, phrase, "forget", "variation", named))
+            held.append(Sample(asked[i][0], text, picture, _target_phrase(text, new), "forget", "variation", named))
             held.append(Sample(asked[i][1], no, picture, no, "forget", "variation", denied))
     seen = {i: m.group(1) for i in kept if (m := re.match(r"(?:This|It|That) is (.+?)\.?$", said[i][0]))}
     more: list[list[str]] = []
