@@ -15,7 +15,7 @@ from quality_parts.records import Results
 from quality_parts.tables import pooled, show, told
 from unsee.methods.siu import SIUSettings
 
-CURVE_STEPS = (3, 6, 9, 18, 36)
+CURVE_STEPS = (3, 6, 9, 18)
 
 
 def show_curve(results: Results, by_steps: dict[int, list[Job]]) -> None:

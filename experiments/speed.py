@@ -29,17 +29,34 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 PATHS = ("peer", "best plain", "ours")
 WITH_AND_WITHOUT = (("kl", "gd"), ("npo", "simnpo"))
 """Methods that need a reference, each beside one that does the same without."""
+FORGOTTEN = ("Galdo Kallowen", "France", "Swift")
+"""Concepts of the embedded benchmark that each path forgets: the first three of `siu_quality.py`."""
+FORGETTING: dict[str, dict[str, Any]] = {"peer": {}, "best plain": {}, "ours": {}}
+"""What each path changes of SIU's default settings for that."""
+OWN_TOKENS = 64
+"""Of a picture in the embedded model."""
 Record = dict[str, Any]
 
 
-def planned(cells: list[int], repeats: int, dtype: str, growth: bool = True) -> list[dict[str, Any]]:
-    """All measurements, in the order in which they run. `best` is filled in from the searches."""
+def planned(
+    cells: list[int], repeats: int, dtype: str, growth: bool = True, forgotten: Sequence[str] = ()
+) -> list[dict[str, Any]]:
+    """All measurements, in the order in which they run. `best` is filled in from the searches.
+
+    Args:
+        cells: tokens of a picture.
+        repeats: of each measurement that is a time.
+        dtype: of the model.
+        growth: whether the curve over questions is measured.
+        forgotten: concepts forgotten with every path, by the embedded model itself.
+    """
     most = max(cells)
     tasks: list[dict[str, Any]] = [{"do": "agreement", "tokens": min(cells), "dtype": "float32"}]
     tasks.append({"do": "counts", "tokens": min(cells)})
@@ -67,6 +84,9 @@ def planned(cells: list[int], repeats: int, dtype: str, growth: bool = True) -> 
         tasks.append({"do": "agreement", "tokens": most, "dtype": dtype})
     if growth:
         tasks += [{"do": "growth", "form": form, "tokens": most} for form in ("slices", "mask", "cache")]
+    for repeat, concept in enumerate(forgotten if OWN_TOKENS in cells else ()):
+        own = {"concept": concept, "seed": 0, "tokens": OWN_TOKENS, "repeat": repeat}
+        tasks += [{"do": "forget", "path": p, "settings": FORGETTING[p], **own} for p in PATHS]
     return [{"dtype": dtype, **task} for task in tasks]
 
 
@@ -122,7 +142,8 @@ def measured(args: argparse.Namespace) -> tuple[dict[str, Any], list[Record]]:
     args.json.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
         folders: dict[int, Path] = {}
-        for task in planned(args.cells, args.repeats, args.dtype, not args.no_growth):
+        forgotten = FORGOTTEN if args.model == "mini" and not args.no_forgetting else ()
+        for task in planned(args.cells, args.repeats, args.dtype, not args.no_growth, forgotten):
             task = with_batches(task, records)
             if any(r["task"] == task for r in records):
                 continue
@@ -176,6 +197,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=0, help="0: as many as torch takes by itself")
     parser.add_argument("--no-growth", action="store_true", help="leave the growth curve out")
+    parser.add_argument("--no-forgetting", action="store_true", help="leave out how long it takes to forget a concept")
     parser.add_argument("--smoke", action="store_true", help="a tiny model, once, in seconds: does it run?")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     args = parser.parse_args()

@@ -14,6 +14,7 @@ import torch
 from speed_parts import machine
 from speed_parts.arithmetic import useful_flop
 from speed_parts.best_plain import BestPlain
+from speed_parts.forgetting import forgotten
 from speed_parts.ours import CrossEntropyAlone, Form, Ours, OursVKD, synchronise
 from speed_parts.peer import FullGD, Peer
 from speed_parts.world import (
@@ -48,6 +49,7 @@ class Sizes:
         agreement: samples whose gradients are compared.
         search: sizes tried for the best plain path, in training and in answering.
         matmul: side of the square matrices.
+        forgotten: pictures and questions where a concept is forgotten; see `unsee.benchmarks.mini.protocol`.
     """
 
     shown: int = 24
@@ -59,6 +61,12 @@ class Sizes:
     agreement: int = 8
     search: tuple[tuple[int, ...], tuple[int, ...]] = ((1, 2, 4, 8, 12, 24), (4, 8, 16, 32, 50, 100))
     matmul: int = 2048
+    forgotten: tuple[tuple[str, int], ...] = (
+        ("test_pictures", 50),
+        ("utility_pictures", 1),
+        ("neighbour_pictures", 2),
+        ("general_questions", 1),
+    )
 
 
 SMOKE = Sizes(6, (3, 2), (3, 2), 6, 5, (1, 2, 4), 6, ((2, 4), (2, 4)), 64)
@@ -204,7 +212,7 @@ def agreement(task: dict[str, Any], folder: Path, sizes: Sizes, device: str) -> 
     found: dict[str, Any] = {"loss": {}, "gradients": {}, "compared": {}, "answers": {}}
     world = opened(folder, device, task["dtype"])
     paths: dict[str, Any] = {"peer": Peer(world)}
-    bare = dataclasses.replace(world)
+    bare: Any = dataclasses.replace(world)
     bare.attach = lambda layers: None  # the LoRA is on already
     paths["best plain"] = BestPlain(bare, 4, 4)
     paths |= {form: Ours(bare, form) for form in ("slices", "mask", "cache")}
@@ -270,7 +278,8 @@ def counting_prefixes(world: World) -> Iterator[dict[str, int]]:
     """Counts how often a picture's prefix goes through the decoder, and for what."""
     seen = {"prefixes": 0, "in_scoring": 0, "generations": 0, "scoring_forwards": 0}
     library: Any = answering
-    encode, rows, scored, hidden = library.encode_prefix, library._answer_rows, library._log_probs, world.vlm.hidden
+    vlm: Any = world.vlm
+    encode, rows, scored, hidden = library.encode_prefix, library._answer_rows, library._log_probs, vlm.hidden
 
     def encoding(vlm: Any, pictures: Any) -> Any:
         seen["prefixes"] += len(pictures)
@@ -290,12 +299,12 @@ def counting_prefixes(world: World) -> Iterator[dict[str, int]]:
         return hidden(batch, *args)
 
     library.encode_prefix, library._answer_rows, library._log_probs = encoding, generating, scoring_behind
-    world.vlm.hidden = scoring
+    vlm.hidden = scoring
     try:
         yield seen
     finally:
         library.encode_prefix, library._answer_rows, library._log_probs = encode, rows, scored
-        del world.vlm.hidden
+        del vlm.hidden
 
 
 def counts(task: dict[str, Any], folder: Path, sizes: Sizes, device: str) -> dict[str, Any]:
@@ -332,6 +341,13 @@ def growth(task: dict[str, Any], folder: Path, sizes: Sizes, device: str) -> dic
         synchronise(world.vlm)
         seconds[count] = time.perf_counter() - begin
     return {"seconds": seconds, "peak_gib": machine.peak_gib(world.vlm.device)}
+
+
+def forget(task: dict[str, Any], folder: Path, sizes: Sizes, device: str) -> dict[str, Any]:
+    """How long a path takes to forget a concept, and how well it does."""
+    vlm = opened(folder, device, task["dtype"]).vlm
+    asked = task["path"], task["concept"], task["seed"], task["settings"], task.get("batch", 0)
+    return forgotten(vlm, *asked, dict(sizes.forgotten))
 
 
 def profile(task: dict[str, Any], folder: Path, sizes: Sizes, device: str) -> dict[str, Any]:
@@ -386,5 +402,6 @@ TASKS: dict[str, Callable[..., dict[str, Any]]] = {
     "agreement": agreement,
     "counts": counts,
     "growth": growth,
+    "forget": forget,
     "profile": profile,
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -90,13 +90,13 @@ class Ours:
     @torch.no_grad()
     def answers(self, questions: Sequence[str], limit: int) -> list[list[int]]:
         """Token ids of greedy answers: the library's own function, told to hand out ids for words."""
-        vlm = self.world.vlm
+        vlm, prompter = self.world.vlm, cast(Any, self.world.vlm.prompter)
         vlm.forget_features()
-        vlm.prompter.decode = lambda ids: " ".join(map(str, ids))
+        prompter.decode = lambda ids: " ".join(map(str, ids))
         try:
             replies = answer(vlm, [Question(q, self.world.picture) for q in questions], limit)
         finally:
-            del vlm.prompter.decode
+            del prompter.decode
         return [[int(i) for i in r.text.split()] for r in replies]
 
     def modules(self) -> list[torch.nn.Module]:

@@ -74,6 +74,7 @@ class Table:
             add(f"time of a full-model GD step / VKD's {VKD_ROWS[what]}", at_least, times)
         of = {"do": "answers", "tokens": most}
         self._compare(add, f"questions answered on one picture, {most} image tokens", ("12", "2"), of)
+        self._forgetting(add)
         for record in self.records:
             if record["task"]["do"] == "agreement":
                 self._agreement(add, record)
@@ -89,10 +90,10 @@ class Table:
             for part in ("step", "recording"):
                 add(f"useful arithmetic of {part}, share of the matmul peak", ">= 0.40",
                     Spread(tuple(r["fraction"][part] for r in runs)))  # fmt: skip
-            peaks = ", ".join(
+            rates = ", ".join(
                 f"{k} {statistics.median(r['peaks'][k] for r in runs) / 1e9:.0f}" for k in runs[0]["peaks"]
             )
-            add("matmul peak, GFLOP/s", "", peaks)
+            add("matmul peak, GFLOP/s", "", rates)
             add("where a step's time goes", "", ", ".join(f"{n} {s:.0f} %" for n, s, _ in runs[-1]["self_time"][:10]))
         for form in ("slices", "mask", "cache"):
             if curve := self.growth(form):
@@ -125,6 +126,24 @@ class Table:
         if parts := [r["parts"] for r in self.results(path="ours", **of) if r.get("parts")]:
             split = (f"{statistics.median(p[k] for p in parts):.2f} s" for k in parts[0])
             add("  ours: recording the reference (once a run), a step", "", ", ".join(split))
+
+    def _forgetting(self, add: Callable[[str, str, object], None]) -> None:
+        """Time to forget a concept, and what came of it: the mean over concepts, and the worst."""
+        ours = {"do": "forget", "path": "ours"}
+        for path in ("peer", "best plain", "ours"):
+            of = {"do": "forget", "path": path}
+            if not (runs := self.results(**of)):
+                continue
+            if path != "ours":
+                add(f"a concept forgotten: time of {path} / ours", "", self.ratio("seconds", of, ours))
+            said = [f"{statistics.median(r['seconds'] for r in runs):.0f} s, {runs[0]['samples']} samples"]
+            for score in ("em", "degenerate_rate"):
+                values = [r["after"][score] for r in runs]
+                said.append(f"{score} {statistics.fmean(values):.1f} ({min(values):.1f} to {max(values):.1f})")
+            for score in ("specificity_naming", "specificity_yes_no", "neighbours", "text_kept"):
+                lost = [r["after"][score] - r["before"][score] for r in runs]
+                said.append(f"{score} {statistics.fmean(lost):+.1f} ({min(lost):+.1f} to {max(lost):+.1f})")
+            add(f"  {path}", "", ", ".join(said))
 
     def _agreement(self, add: Callable[[str, str, object], None], record: Record) -> None:
         result, task = record["result"], record["task"]

@@ -144,12 +144,7 @@ class UnlearningTrainer(Trainer):
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
         if self.lr_scheduler is None:
             optimizer = optimizer or self.optimizer
-            last = self.method.settings.decay * num_training_steps
-
-            def share(step: int) -> float:
-                return min(1.0, (num_training_steps - step) / last) if last else 1.0
-
-            self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, share)
+            self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self.method.settings.share_of_rate)
         return self.lr_scheduler
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:

@@ -84,6 +84,11 @@ class TrainingSettings(MethodSettings):
     texts_per_step: int = 5
     max_grad_norm: float = 1.0
 
+    def share_of_rate(self, step: int) -> float:
+        """What the learning rate is multiplied with at a step, counted from 0."""
+        falling = self.decay * self.steps
+        return min(1.0, (self.steps - step) / falling) if falling else 1.0
+
 
 @dataclass(frozen=True)
 class LoraSettings(TrainingSettings):
