@@ -23,7 +23,7 @@ import json
 from collections.abc import Sequence
 from statistics import median
 
-from quality_parts.command import parser_for, sizes_of
+from quality_parts.command import parser_for, part_of, sizes_of
 from quality_parts.estimate import ahead, basis
 from quality_parts.jobs import REDUCED, SHORT_PLAN, Block, Job, Mini, Settings, Sizes, blocks, chosen_concepts
 from quality_parts.objective import PARTS
@@ -150,7 +150,8 @@ def main(given: list[str] | None = None) -> None:
     on_dev = blocks(chosen_concepts("dev", args.tuning_concepts), 1)
     on_test = blocks(chosen_concepts("test", args.concepts), args.seeds, args.crossed)
     budget = Budget(args.trials, args.minutes)
-    searches = [search_of(m, budget, on_dev, sizes, args.search_seed) for m in args.methods]
+    methods = part_of(args.methods, args.part)  # one method's minutes are counted in one process
+    searches = [search_of(m, budget, on_dev, sizes, args.search_seed) for m in methods]
     if args.settings:
         print(toml(searches, results))
         return

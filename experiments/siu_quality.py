@@ -8,7 +8,7 @@ prints the tables from what is there. Nothing here is tuned: settings come from 
 
 from __future__ import annotations
 
-from quality_parts.command import parser_for, sizes_of, value_of
+from quality_parts.command import parser_for, part_of, sizes_of, value_of
 from quality_parts.estimate import ahead, basis
 from quality_parts.jobs import Job, Mini, Sizes, blocks, chosen_concepts
 from quality_parts.records import Results
@@ -55,6 +55,8 @@ def main(given: list[str] | None = None) -> None:
     # One seed after the other, all presets in each, so that a table can be read early.
     wanted = sorted((j for jobs in by_preset.values() for j in jobs), key=lambda j: j.seed)
     wanted += [j for jobs in by_steps.values() for j in jobs]
+    mine = part_of(names, args.part)
+    wanted = [j for j in wanted if j.concept in mine]
     results = Results(args.json)
     if args.plan:
         print(ahead("SIU", wanted, results, Mini())[0], basis(results), sep="\n")

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from quality_parts.command import parser_for, sizes_of, value_of
+from quality_parts.command import parser_for, part_of, sizes_of, value_of
 from quality_parts.estimate import ahead, basis
 from quality_parts.factorial import Row, effect, fraction, mixed, resolution
 from quality_parts.jobs import REDUCED, SHORT_PLAN, Block, Job, Mini, Settings, Sizes, blocks, chosen_concepts
@@ -168,14 +168,15 @@ def main(given: list[str] | None = None) -> None:
     around = {**SHORT_PLAN, **{k: value_of(v) for k, v in (s.split("=", 1) for s in args.set)}}
     on = blocks(chosen_concepts("dev", args.concepts), args.seeds, args.crossed)
     ablation = Ablation(around, on, sizes_of(args), Results(args.json))
+    wanted = part_of(ablation.jobs(), args.part)
     if args.plan:
-        print(ahead("VKD ablation", ablation.jobs(), ablation.results, Mini())[0], basis(ablation.results), sep="\n")
+        print(ahead("VKD ablation", wanted, ablation.results, Mini())[0], basis(ablation.results), sep="\n")
         return
     if not args.tables:
         import unsee
         from quality_parts.bench import Bench
 
-        Bench(unsee.open_model("mini", args.device), ablation.results).go(ablation.jobs(), told)
+        Bench(unsee.open_model("mini", args.device), ablation.results).go(wanted, told)
     show(ablation)
 
 

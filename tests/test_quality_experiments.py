@@ -19,7 +19,7 @@ import unsee
 import vkd_ablation
 from quality_parts import bench as bench_module
 from quality_parts.bench import Bench
-from quality_parts.command import value_of
+from quality_parts.command import parser_for, part_of, value_of
 from quality_parts.factorial import effect, fraction, mixed, resolution
 from quality_parts.jobs import Block, Job, Record, Sizes, blocks
 from quality_parts.objective import objective, shares
@@ -417,3 +417,14 @@ def test_at_defaults_both_take_eight_hours_at_most(tmp_path: Path, capsys: pytes
 
 def test_values_are_read_as_typed() -> None:
     assert [value_of(v) for v in ("3", "1e-4", "0.5", "true", "mean")] == [3, 1e-4, 0.5, True, "mean"]
+
+
+def test_parts_are_all_of_it_and_share_nothing() -> None:
+    items = list(range(7))
+    assert sorted(i for k in (1, 2, 3) for i in part_of(items, (k, 3))) == items
+    assert part_of(items, (1, 1)) == items
+    parser = parser_for("", "x.gz", Sizes())
+    assert parser.parse_args(["--part", "2/3"]).part == (2, 3)
+    for wrong in ("3/2", "0/1", "2", "a/b"):
+        with pytest.raises(SystemExit):
+            parser.parse_args(["--part", wrong])

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from quality_parts.jobs import Sizes
+
+Item = TypeVar("Item")
+Part = tuple[int, int]
+"""(K, N): every N-th, the K-th first."""
 
 
 def parser_for(doc: str | None, results: str, sizes: Sizes) -> argparse.ArgumentParser:
@@ -20,6 +26,13 @@ def parser_for(doc: str | None, results: str, sizes: Sizes) -> argparse.Argument
     parser.add_argument("--json", type=Path, default=Path("experiments/results") / results)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--plan", action="store_true", help="say how many runs, answers and hours, and run nothing")
+    parser.add_argument(
+        "--part",
+        type=_part,
+        default=(1, 1),
+        metavar="K/N",
+        help="run the K-th of N parts: for processes side by side, each with its own --json; `cat` joins the files",
+    )
     parser.add_argument("--tables", action="store_true", help="print the tables of what is there, and run nothing")
     asked = parser.add_argument_group("how much is asked, before and after")
     asked.add_argument("--test-pictures", type=int, default=sizes.test_pictures, help="unseen pictures of the concept")
@@ -29,6 +42,19 @@ def parser_for(doc: str | None, results: str, sizes: Sizes) -> argparse.Argument
     asked.add_argument("--general-questions", type=int, default=sizes.general_questions,
                        help="in text, about each other concept")  # fmt: skip
     return parser
+
+
+def _part(text: str) -> Part:
+    k, slash, n = text.partition("/")
+    if not (slash and k.isdigit() and n.isdigit() and 1 <= int(k) <= int(n)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not K/N, as in 1/2")
+    return int(k), int(n)
+
+
+def part_of(items: Sequence[Item], part: Part) -> Sequence[Item]:
+    """The share of one of several processes."""
+    k, n = part
+    return items[k - 1 :: n]
 
 
 def sizes_of(args: argparse.Namespace) -> Sizes:
