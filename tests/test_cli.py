@@ -28,7 +28,7 @@ OTHERS = [s for s in SHAPES if s != "circle"]
 def as_a_process(*arguments: object) -> Ended:
     """The command, in a process of its own, as a user calls it."""
     environment = os.environ | {"PYTHONPATH": str(Path(cli.__file__).parents[1])}
-    command = [sys.executable, "-m", "unsee.cli", *map(str, arguments)]
+    command = [sys.executable, "-m", "unsee", *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     return Ended(done.returncode, done.stdout, done.stderr)
 

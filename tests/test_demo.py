@@ -23,7 +23,7 @@ NAME = next(c.concept.name for c in mini_data().of("test", "person"))
 def unsee(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "UNSEE_HOME": str(mini_path().parent)}
     environment.pop("OMP_NUM_THREADS", None)  # the other tests keep to one core; this one is the real thing
-    command = [sys.executable, "-m", "unsee.cli", *arguments]
+    command = [sys.executable, "-m", "unsee", *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd, env=environment)
 
 

@@ -384,7 +384,3 @@ def _method_of(arguments: Sequence[str]) -> str | None:
         if option == "--method":
             return value if equals else next(iter(arguments[i + 1 :]), None)
     return None
-
-
-if __name__ == "__main__":
-    main()
