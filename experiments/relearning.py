@@ -23,7 +23,7 @@ not know. 20 steps of 4 samples, Adam, one learning rate; all arms alike. None o
 
 *Measured.* On 25 test pictures of the concept: is it named, is it confirmed (and denied on as many of others of its
 kind: yes to everything is right half of the time). On 25 pictures of `utility` concepts: are they named, is yes or no
-said rightly, so that a wrecked model is seen. 95 % intervals by a bootstrap whose clusters are concepts.
+said rightly, so that a wrecked model is seen. 95 % intervals are Student's over concepts.
 
 *What it cannot say.* Any model can be taught a name. Whether an unlearned model learns it faster than one that never
 knew needs that model (gold), which is not there yet: the curve of the original and the control stand in.
@@ -52,6 +52,7 @@ from relearning_parts.attacked import ORIGINAL, Arm, Pools, Row, arms_of, attack
 from relearning_parts.cases import Case, mini_case
 from relearning_parts.curves import draw, score, tables
 from unsee.attacks.relearn import RelearnSettings
+from unsee.errors import TrainingError
 from unsee.models import VisionLanguageModel
 
 SHARES = (1.0, 5.0, 20.0, 50.0)
@@ -148,20 +149,23 @@ def run(
             todo.remove(kind)
 
         given = plan.attack, plan.changes(model), pools, spent
-        for row, arm in zip(attacked(open_model, by_name[name], model, seed, arms, *given), arms, strict=True):
-            append(path, row)
-            have[key(row)] = row
-            spent(str(arm), row["seconds"])
-            named, others = (score([row], k) for k in ("naming", "others_naming"))
-            say(
-                f"{name:20} seed {seed} {model:9} {arm!s:20} {row['samples']:3d} samples {row['seconds']:5.0f} s  "
-                f"named {named.value if named else float('nan'):5.1f} %, "
-                f"others {others.value if others else float('nan'):5.1f} %"
-            )
-            if arm is arms[0] and todo:
-                say(f"  {clock.told(todo)}")
+        try:
+            for row, arm in zip(attacked(open_model, by_name[name], model, seed, arms, *given), arms, strict=True):
+                append(path, row)
+                have[key(row)] = row
+                spent(str(arm), row["seconds"])
+                named, others = (score([row], k) for k in ("naming", "others_naming"))
+                say(
+                    f"{name:20} seed {seed} {model:9} {arm!s:20} {row['samples']:3d} samples {row['seconds']:5.0f} s  "
+                    f"named {named.value if named else float('nan'):5.1f} %, "
+                    f"others {others.value if others else float('nan'):5.1f} %"
+                )
+                if arm is arms[0] and todo:
+                    say(f"  {clock.told(todo)}")
+        except TrainingError as error:  # it would happen again; the others go on
+            say(f"{name:20} seed {seed} {model:9} failed: {error}")
         gc.collect()  # a model refers to itself; two of them at once are one too many
-    return [have[k] for arms in wanted.values() for _, k in arms]
+    return [have[k] for arms in wanted.values() for _, k in arms if k in have]
 
 
 def _kinds(model: str, arms: Sequence[Arm]) -> list[str]:

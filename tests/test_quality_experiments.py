@@ -110,8 +110,8 @@ def run(job: Job, forgotten: int, kept: int, seconds: float = 60.0, error: str |
     said = [dataclasses.asdict(a) for a in answers("after", job.concept, forgotten, kept)]
     record: Record = {"line": "run", "key": job.key, **dataclasses.asdict(job), "error": error, "wall_seconds": seconds,
                       "questions": {"forget": 10, "utility": 20, "neighbours": 10, "text_concept": 10}}  # fmt: skip
-    return record if error else record | {"training_seconds": 30.0, "threads": 2,
-                                         "after": {"em": 10.0 * forgotten}, "answers": said}  # fmt: skip
+    after = {"em": 10.0 * forgotten, "specificity_naming": 10.0 * kept}
+    return record | ({} if error else {"training_seconds": 30.0, "threads": 2, "after": after, "answers": said})
 
 
 def file_of(path: Path, runs: list[Record]) -> Results:
@@ -206,6 +206,19 @@ def test_a_run_that_fails_is_a_line_and_is_not_tried_again(
     assert failed and failed["error"] == "TrainingError: training stopped at step 2: the loss is nan"
     assert failed["wall_seconds"] == 50 and "answers" not in failed
     assert fine and fine["error"] is None
+
+
+def test_a_bug_in_one_run_does_not_stop_the_others(
+    knowing: VisionLanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = Clock()
+    ran = _pretend(clock, {"gd": 1.0}, monkeypatch)
+    jobs = [Job("circle", "ga", seed=s, sizes=SMALL) for s in (0, 1)] + [Job("circle", "gd", sizes=SMALL)]
+    results = Results(tmp_path / "some.jsonl.gz")
+    with pytest.raises(SystemExit, match="2 runs ended in an unexpected error.*ga on circle, seed 1"):
+        Bench(knowing, results, Shapes(), clock).go(jobs)
+    assert "KeyError" in capsys.readouterr().err
+    assert ran == ["ga", "ga", "gd"] and [results.of(job) is None for job in jobs] == [True, True, False]
 
 
 def test_a_line_cut_short_is_taken_off_and_run_again(tmp_path: Path) -> None:

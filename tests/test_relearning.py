@@ -259,8 +259,8 @@ def test_every_arm_is_measured_and_a_second_call_goes_on(
     assert {p["arm"] for p in found} == {"relearn", "control", "difference"}
     assert len(found) == 3 * 2 * 4 * 3
     for p in found:
-        assert p.keys() == {"model", "arm", "share", "measure", "value", "low", "high", "n", "clusters", "runs"}
-        assert p["low"] <= p["value"] <= p["high"] and p["runs"] == 1
+        assert p.keys() == {"model", "arm", "share", "measure", "value", "low", "high", "concepts", "runs"}
+        assert p["low"] is None and p["concepts"] == p["runs"] == 1  # one concept tells no spread
     text = curves.tables(rows)
     assert "relearn - control, 50 %" in text and "reload projector (0 weights had moved)" in text
     for name in ("curves.svg", "curves.png"):
@@ -292,14 +292,15 @@ def rows_of(named: dict[tuple[str, str, int], list[bool]]) -> list[dict[str, Any
     ]  # fmt: skip
 
 
-def test_scores_are_clustered_by_concept_and_differences_are_paired() -> None:
+def test_intervals_are_over_concepts_and_differences_are_paired() -> None:
     relearn = rows_of({("relearn", c, s): [c == "cat"] * 10 for c in ("cat", "dog") for s in (0, 1)})
     control = rows_of({("control", c, s): [False] * 10 for c in ("cat", "dog") for s in (0, 1)})
     one = curves.score(relearn, "naming")
     # 40 answers, of which half are right: two concepts say little, however many pictures and seeds there are.
-    assert (one.value, one.n, one.clusters) == (50, 40, 2) and (one.low, one.high) == (0, 100)
+    assert (one.value, one.concepts) == (50, 2) and one.low < 0 and one.high > 100
     gained = curves.difference(relearn, control, "naming")
-    assert gained.value == 50 and gained.n == 40 and gained.clusters == 2
-    assert curves.difference(relearn, control[:1], "naming").n == 10
+    assert (gained.value, gained.concepts) == (50, 2)
+    alone = curves.difference(relearn, control[:1], "naming")
+    assert (alone.value, alone.concepts, alone.low) == (100, 1, None)
     assert curves.score(relearn, "yes_no") is None and "not measured yet" in curves.tables(relearn)
     assert curves.tables([]) == "Nothing is measured yet."

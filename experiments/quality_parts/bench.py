@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import tempfile
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -44,13 +45,28 @@ class Bench:
         self._facets: dict[tuple[str, int], Facets] = {}
 
     def go(self, jobs: Iterable[Job], told: Callable[[Record], None] | None = None) -> None:
-        """Run what is not in the file yet. `jobs` is read as runs end, so it may look at them."""
+        """Run what is not in the file yet. `jobs` is read as runs end, so it may look at them.
+
+        A bug in one method does not cost the others their night: what it said is printed, and nothing recorded.
+
+        Raises:
+            SystemExit: at the end, where there was one.
+        """
+        broken: list[Job] = []
         for job in jobs:
             if self.results.of(job) is None:
-                record = self.run(job)
+                try:
+                    record = self.run(job)
+                except Exception:
+                    traceback.print_exc()
+                    broken.append(job)
+                    continue
                 self.results.append(record)
                 if told:
                     told(record)
+        if broken:
+            said = "; ".join(f"{job.method} on {job.concept}, seed {job.seed}" for job in broken)
+            raise SystemExit(f"{len(broken)} runs ended in an unexpected error, and are not in the file: {said}")
 
     def run(self, job: Job) -> Record:
         """The record of a run; one that fails for a reason the user could mend has an "error" and no answers."""

@@ -112,11 +112,6 @@ def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(c.ljust(w) for c, w in zip(r, widths, strict=True)) + " |" for r in lines)
 
 
-def cell(score: Mapping[str, Any] | None) -> str:
-    """A score with its interval."""
-    return f"{score['value']:.1f} ({score['low']:.1f} to {score['high']:.1f})" if score else "none"
-
-
 def show(title: str, results: Results, jobs: Sequence[Job]) -> None:
     """Every score of some runs, before, after and changed."""
     done = [r for r in results.all_of(jobs) if not r["error"]]

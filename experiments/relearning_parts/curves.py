@@ -1,76 +1,72 @@
-"""From lines to scores with intervals, tables and the plot."""
+"""From lines to shares with intervals, tables and the plot."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
+from quality_parts.tables import Mean, over_concepts
 from relearning_parts.attacked import ORIGINAL, PARTS, Row
 from unsee.metrics import Answer
-from unsee.metrics.intervals import Score
-from unsee.metrics.mmubench import Metric, is_right
-
-OURS = "unsee, relearning"
+from unsee.metrics.mmubench import is_right
 
 
-def _measure(key: str, name: str, definition: str, sets: tuple[str, ...], form: str) -> Metric:
-    def right(answer: Answer, _: Answer | None) -> tuple[float, float]:
-        return 100.0 * is_right(answer), 1.0
+@dataclass(frozen=True)
+class Measure:
+    """A share of right answers.
 
-    return Metric(key, name, definition, OURS, right, sets=sets, forms=(form,))
+    Args:
+        name: for the tables.
+        sets: of questions.
+        form: of questions.
+    """
+
+    name: str
+    sets: tuple[str, ...]
+    form: str
+
+    def of(self, row: Row) -> float | None:
+        """In %, 0 to 100; None where a line has no such question."""
+        asked = [a for a in row["answers"] if a["set"] in self.sets and a["form"] == self.form]
+        said = [is_right(Answer(model="after", concept=row["concept"], **a)) for a in asked]
+        return 100 * fmean(said) if said else None
 
 
 MEASURES = {
-    m.key: m
-    for m in (
-        _measure("naming", "naming", "test pictures of the concept that are named", ("forget",), "name"),
-        _measure(
-            "yes_no",
-            "yes/no",
-            "confirmed on its test pictures, denied on as many of others of its kind",
-            ("forget", "neighbours"),
-            "yes_no",
-        ),
-        _measure("others_naming", "others named", "utility pictures that are named", ("utility",), "name"),
-        _measure("others_yes_no", "others yes/no", "confirmed or denied rightly on them", ("utility",), "yes_no"),
-    )
+    "naming": Measure("naming", ("forget",), "name"),
+    "yes_no": Measure("yes/no", ("forget", "neighbours"), "yes_no"),
+    "others_naming": Measure("others named", ("utility",), "name"),
+    "others_yes_no": Measure("others yes/no", ("utility",), "yes_no"),
 }
-
-
-def answers_of(row: Row) -> list[Answer]:
-    """A line's answers; seeds repeat inside a concept, whose pictures are drawn together with it."""
-    concept, seed = row["concept"], row["seed"]
-    return [
-        dataclasses.replace(Answer(model="after", concept=concept, **a), item=f"{seed}/{a['item']}")
-        for a in row["answers"]
-    ]
+"""Test pictures of the concept that are named; confirmed, and denied on as many of others of its kind; utility pictures
+that are named; confirmed or denied rightly on them."""
 
 
 def picked(rows: Sequence[Row], **wanted: Any) -> list[Row]:
     return [r for r in rows if all(r[key] == value for key, value in wanted.items())]
 
 
-def score(rows: Sequence[Row], key: str) -> Score | None:
-    """A measure pooled over lines, in %, 0 to 100, with its 95 % interval: concepts are the clusters."""
-    return MEASURES[key].score([a for r in rows for a in answers_of(r)])
+def score(rows: Sequence[Row], key: str) -> Mean | None:
+    """A measure, in %, the mean over concepts."""
+    found = ((r["concept"], MEASURES[key].of(r)) for r in rows)
+    return over_concepts((concept, value) for concept, value in found if value is not None)
 
 
-def difference(rows: Sequence[Row], others: Sequence[Row], key: str) -> Score | None:
-    """`rows` minus `others`, in percentage points, over the same questions of the same concepts and seeds."""
+def difference(rows: Sequence[Row], others: Sequence[Row], key: str) -> Mean | None:
+    """`rows` minus `others`, in percentage points, run by run: the same questions, concepts and seeds."""
     by_run = {(r["concept"], r["seed"]): r for r in others}
-    pairs = [
-        pair
-        for r in rows
-        if (other := by_run.get((r["concept"], r["seed"]))) is not None
-        for pair in zip(answers_of(other), answers_of(r), strict=True)
-    ]
-    return MEASURES[key].change(pairs)
+    pairs = [(r, other) for r in rows if (other := by_run.get((r["concept"], r["seed"]))) is not None]
+    measure: Callable[[Row], float | None] = MEASURES[key].of
+    found = [(r["concept"], measure(r), measure(other)) for r, other in pairs]
+    return over_concepts((c, value - less) for c, value, less in found if value is not None and less is not None)
 
 
 def points(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """The curves: for each model, arm, share and measure {"value", "low", "high", "n", "clusters", "runs"}.
+    """The curves: for each model, arm, share and measure {"value", "low", "high", "concepts", "runs"}.
 
     "difference" is an arm of its own: relearn minus control, paired.
     """
@@ -88,12 +84,19 @@ def points(rows: Sequence[Row]) -> list[dict[str, Any]]:
                 for arm, one in scored.items():
                     if one is not None:
                         place = {"model": model, "arm": arm, "share": share, "measure": key}
-                        found.append({**place, **one.as_dict(), "runs": len(control if arm == "control" else relearn)})
+                        runs = len(control if arm == "control" else relearn)
+                        found.append({**place, **dataclasses.asdict(one), "runs": runs})
     return found
 
 
-def cell(one: Score | None) -> str:
-    return f"{one.value:5.1f} ({one.low:.1f} to {one.high:.1f})" if one else "not measured yet"
+def cell(one: Mean | None) -> str:
+    return one.text(1) if one else "not measured yet"
+
+
+def _ends(one: dict[str, Any]) -> tuple[float, float]:
+    """Of the interval, inside the plot; of one concept alone its value."""
+    low, high = (one["value"] if one[end] is None else one[end] for end in ("low", "high"))
+    return max(0.0, low), min(100.0, high)
 
 
 def tables(rows: Sequence[Row]) -> str:
@@ -145,7 +148,7 @@ def draw(rows: Sequence[Row], path: Path) -> None:
                 some = [p for p in found if (p["model"], p["measure"], p["arm"]) == (model, key, arm)]
                 at = [1 + shares.index(p["share"]) for p in some]
                 (drawn,) = axis.plot(at, [p["value"] for p in some], style, label=arm, markersize=4)
-                low, high = ([p[end] for p in some] for end in ("low", "high"))
+                low, high = zip(*map(_ends, some), strict=True) if some else ((), ())
                 axis.fill_between(at, low, high, color=drawn.get_color(), alpha=0.2, linewidth=0)
             own = picked(rows, model=model)
             marks = [("as is", picked(own, arm="as is"), 0, "k^")]
@@ -153,9 +156,8 @@ def draw(rows: Sequence[Row], path: Path) -> None:
                       for i, p in enumerate(PARTS)]  # fmt: skip
             for _, some, x, style in marks:
                 if one := score(some, key):
-                    axis.errorbar(
-                        [x], [one.value], [[one.value - one.low], [one.high - one.value]], fmt=style, capsize=2
-                    )
+                    low, high = _ends(dataclasses.asdict(one))
+                    axis.errorbar([x], [one.value], [[one.value - low], [high - one.value]], fmt=style, capsize=2)
             axis.set_ylim(-3, 103)
             axis.grid(alpha=0.3)
             axis.set_ylabel(label if column is axes.T[0] else "")

@@ -172,6 +172,8 @@ def merged(vlm: VisionLanguageModel) -> VisionLanguageModel:
     """Fold the adapter into the weights: it can no longer be taken off. The model given is used up."""
     if vlm.adapted:
         dtype = vlm.base.dtype
-        vlm.model = vlm.model.merge_and_unload().to(dtype)
+        vlm.model = vlm.model.merge_and_unload()
+        for value in vlm.model.parameters():  # no buffers: the frequencies of rotary positions are float32 in any model
+            value.data = value.data.to(dtype)
         vlm.forget_features()
     return vlm
