@@ -19,7 +19,7 @@ made likewise of pictures of `protected` concepts that unlearning did not hold. 
 test is checked by hash at every run.
 
 *The fine-tune.* A fresh LoRA on all of W (SIU's rank) and a copy of P, whatever the method had moved: an attacker does
-not know. 20 steps of 4 samples, Adam, one learning rate; all arms alike. None of this was tuned for strength.
+not know. `--side vision`: V and P instead; only both together compare methods that moved different parts. 20 steps of 4 samples, Adam, one learning rate; all arms alike. None of this was tuned for strength.
 
 *Measured.* On 25 test pictures of the concept: is it named, is it confirmed (and denied on as many of others of its
 kind: yes to everything is right half of the time). On 25 pictures of `utility` concepts: are they named, is yes or no
@@ -182,12 +182,14 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", default=list(MODELS), metavar="MODEL", help='"original" and methods')
     parser.add_argument("--shares", nargs="+", type=float, default=list(SHARES), help="per cent of the pool")
     parser.add_argument("--steps", type=int, default=RelearnSettings.steps)
+    parser.add_argument("--side", choices=RelearnSettings.choices["side"], default=RelearnSettings.side,
+                        help="what the fine-tune trains: a LoRA on W, or V; P in both")  # fmt: skip
     parser.add_argument("--learning-rate", type=float, default=RelearnSettings.learning_rate)
     parser.add_argument("--test-pictures", type=int, default=25, help="of the concept, and of others of its kind")
     parser.add_argument("--utility-pictures", type=int, default=25, help="of concepts of all kinds")
     parser.add_argument("--device", default="cpu")
     args = parser.parse_args()
-    attack = RelearnSettings(steps=args.steps, learning_rate=args.learning_rate)
+    attack = RelearnSettings(side=args.side, steps=args.steps, learning_rate=args.learning_rate)
     plan = Plan(tuple(args.models), args.seeds, tuple(args.shares), attack)
     names = chosen_concepts(args.split, args.concepts)
     cases = [mini_case(name, args.test_pictures, args.utility_pictures) for name in names]

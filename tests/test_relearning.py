@@ -6,6 +6,7 @@ import importlib
 import sys
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +148,17 @@ def test_relearning_changes_the_model_and_leaves_it_as_it_was(knowing: VisionLan
             pass
     assert not knowing.adapted and same(knowing, before)
     assert not any(p.requires_grad for p in knowing.model.parameters())
+
+
+def test_the_visual_side_alone_can_be_trained(knowing: VisionLanguageModel, circle: Request) -> None:
+    before, pool = weights(knowing), [Sample("What is it?", "This is a blob.", draw("circle", 1))]
+    with relearned(knowing, pool, circle, replace(FEW, side="vision"), 0) as history:
+        assert history.steps[1]["loss"] < history.steps[0]["loss"]
+        trained = {n.partition(".modules_to_save")[0] for n, p in knowing.model.named_parameters() if p.requires_grad}
+        assert {n.rpartition(".")[2] for n in trained} == {"vision_tower", "multi_modal_projector"}
+    assert not knowing.adapted and same(knowing, before)
+    with pytest.raises(UnseeError, match="side = 'both'"):
+        RelearnSettings(side="both")
 
 
 def test_the_same_seed_learns_the_same(fresh: Callable[[], VisionLanguageModel], circle: Request) -> None:

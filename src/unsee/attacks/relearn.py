@@ -26,7 +26,7 @@ from unsee.methods.base import Batch, Data, LoraMethod, Totals
 from unsee.methods.settings import LoraSettings
 from unsee.metrics.text import yes_or_no
 from unsee.models import Question, VisionLanguageModel, answer
-from unsee.models.lora import remove_lora
+from unsee.models.lora import add_copies, remove_lora
 from unsee.training import History, train
 
 ANSWER_TOKENS = 32
@@ -40,9 +40,14 @@ class RelearnSettings(LoraSettings):
     The steps are fixed and the same whatever the number of samples: few samples are gone through more often.
 
     Args:
+        side: what is trained: "language", a LoRA on all of W; "vision", a copy of V. What one method moved is the other's
+            blind spot: methods are compared under both.
         projector: train a copy of the projector too, at the same learning rate.
     """
 
+    choices: ClassVar[dict[str, tuple[str, ...]]] = {**LoraSettings.choices, "side": ("language", "vision")}
+
+    side: str = "language"
     steps: int = 20
     decay: float = 0.0
     samples_per_step: int = 4
@@ -50,20 +55,26 @@ class RelearnSettings(LoraSettings):
 
 
 class Relearn(LoraMethod[RelearnSettings]):
-    """Fine-tuning on right answers: a fresh LoRA on all layers of W, and a copy of P where asked.
+    """Fine-tuning on right answers: a fresh LoRA on all layers of W or a copy of V, and a copy of P where asked.
 
     It keeps the contract of a method, so that the one trainer runs it; since it forgets nothing it is not registered.
     """
 
     name: ClassVar[str] = "relearn"
     paper: ClassVar[str] = "Benign relearning, ICLR 2025, arXiv 2406.13356"
-    moves: ClassVar[str] = "LoRA on the language model, the projector where asked"
+    moves: ClassVar[str] = "LoRA on the language model or the vision tower, the projector where asked"
     data: ClassVar[tuple[Data, ...]] = ("truth",)
     settings_class: ClassVar[type[RelearnSettings]] = RelearnSettings
 
     @property
     def moves_projector(self) -> bool:
         return self.settings.projector
+
+    def attach(self, vlm: VisionLanguageModel, seed: int) -> None:
+        if self.settings.side == "language":
+            super().attach(vlm, seed)
+        else:
+            add_copies(vlm, [vlm.anatomy.vision, *([vlm.anatomy.projector] if self.settings.projector else [])])
 
     def loss(self, logits: torch.Tensor, batch: Batch, totals: Totals) -> dict[str, torch.Tensor]:
         return {"learn": answer_cross_entropy(logits, batch.tensors.labels.to(logits.device), totals.tokens)}
