@@ -19,7 +19,8 @@ made likewise of pictures of `protected` concepts that unlearning did not hold. 
 test is checked by hash at every run.
 
 *The fine-tune.* A fresh LoRA on all of W (SIU's rank) and a copy of P, whatever the method had moved: an attacker does
-not know. `--side vision`: V and P instead; only both together compare methods that moved different parts. 20 steps of 4 samples, Adam, one learning rate; all arms alike. None of this was tuned for strength.
+not know. `--side vision`: V and P instead; only both together compare methods that moved different parts. 20 steps
+of 4 samples, Adam, one learning rate; all arms alike. None of this was tuned for strength.
 
 *Measured.* On 25 test pictures of the concept: is it named, is it confirmed (and denied on as many of others of its
 kind: yes to everything is right half of the time). On 25 pictures of `utility` concepts: are they named, is yes or no

@@ -40,8 +40,8 @@ class RelearnSettings(LoraSettings):
     The steps are fixed and the same whatever the number of samples: few samples are gone through more often.
 
     Args:
-        side: what is trained: "language", a LoRA on all of W; "vision", a copy of V. What one method moved is the other's
-            blind spot: methods are compared under both.
+        side: what is trained: "language", a LoRA on all of W; "vision", a copy of V. Methods that moved different parts
+            are compared under both.
         projector: train a copy of the projector too, at the same learning rate.
     """
 
