@@ -12,20 +12,22 @@ from quality_parts.command import parser_for, part_of, sizes_of, value_of
 from quality_parts.estimate import ahead, basis
 from quality_parts.jobs import Job, Mini, Sizes, blocks, chosen_concepts
 from quality_parts.records import Results
-from quality_parts.tables import pooled, show, told
+from quality_parts.tables import BY_CONCEPT, beside, by_concept, cell, markdown, pooled, told
 from unsee.methods.siu import SIUSettings
 
 CURVE_STEPS = (3, 6, 9, 18)
+KEPT = ("specificity_naming", "specificity_yes_no", "neighbours", "text_kept")
 
 
-def show_curve(results: Results, by_steps: dict[int, list[Job]]) -> None:
-    print("\nkept against forgotten (default, by number of steps; seed 0)")
-    print(f"  {'steps':>6} {'EM':>7} {'naming kept':>12} {'yes/no kept':>12} {'same kind':>11}")
+def curve(results: Results, by_steps: dict[int, list[Job]]) -> str:
+    """A row for each number of steps of which there are runs."""
+    rows = []
     for steps, jobs in by_steps.items():
-        after = pooled(results, jobs)["after"]
-        if after["em"] is not None:
-            cells = [after[k]["value"] for k in ("em", "specificity_naming", "specificity_yes_no", "neighbours")]
-            print(f"  {steps:6d} {cells[0]:7.1f} {cells[1]:12.1f} {cells[2]:12.1f} {cells[3]:11.1f}")
+        if done := results.all_of(jobs):
+            scores = pooled(results, jobs)
+            shown = [scores["after"]["em"], *(scores["change"][k] for k in KEPT)]
+            rows.append([str(steps), str(len(done)), *map(cell, shown)])
+    return markdown(["steps", "runs", "EM", *(f"{BY_CONCEPT[k]}, change" for k in KEPT)], rows)
 
 
 def main(given: list[str] | None = None) -> None:
@@ -66,10 +68,12 @@ def main(given: list[str] | None = None) -> None:
         from quality_parts.bench import Bench
 
         Bench(unsee.open_model("mini", args.device), results).go(wanted, told)
+    print(f"## SIU on `{args.split}`\n\n{beside(results, by_preset)}")
     for preset, jobs in by_preset.items():
-        show(f"SIU, {preset}", results, jobs)
+        if results.all_of(jobs):
+            print(f"\n## {preset}\n\n{by_concept(results, jobs)}")
     if args.curve:
-        show_curve(results, by_steps)
+        print(f"\n## Kept against forgotten: default, by number of steps, seed 0\n\n{curve(results, by_steps)}")
 
 
 if __name__ == "__main__":

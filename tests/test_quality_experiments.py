@@ -25,7 +25,7 @@ from quality_parts.jobs import Block, Job, Record, Sizes, blocks
 from quality_parts.objective import objective, shares
 from quality_parts.records import Results
 from quality_parts.search import Among, Budget, Log, Search, in_turn
-from quality_parts.tables import over_concepts
+from quality_parts.tables import beside, by_concept, over_concepts
 from unsee.benchmarks.protocol import Item, Protocol, Recorder, asked_of_others, asked_of_training, asked_of_unseen
 from unsee.data import Concept, Picture, Request
 from unsee.errors import TrainingError
@@ -412,6 +412,29 @@ def test_the_table_of_methods_tells_settings_answers_and_failures(
     assert "50 answers a run (circle: forget 10, utility 20, neighbours 10, text_concept 10)" in printed
     told = tomllib.loads(methods_quality.toml(searches, results))
     assert told == {s.method: s.trials[1] for s in searches}
+
+
+def test_presets_stand_beside_one_another_and_concepts_below(tmp_path: Path) -> None:
+    rows = {p: [Job(c, "siu", p, seed=s, sizes=SMALL) for s in (0, 1) for c in ("circle", "cross")]
+            for p in ("default", "paper")}  # fmt: skip
+    runs = [run(j, 10 - j.seed, 9) for j in rows["default"]] + [run(j, 10, 4) for j in rows["paper"][:1]]
+    for r in runs:
+        r["kind"] = "thing"
+    results = file_of(tmp_path, runs)
+    for concept in ("circle", "cross"):
+        results.append(original(concept, SMALL))
+    told = beside(results, rows).splitlines()
+    assert [c.strip() for c in told[0].split("|")[3:-1]] == ["default, after", "change", "paper, after", "change"]
+    em = next(line for line in told if "Generality" in line)
+    assert "95.0 (" in em and "100.0 (" in em
+    assert any(x.startswith("default: 4 of 4 runs, 2 concepts, seeds 0, 1; median training 30 s on 2 threads; "
+                            "worst run: EM 90.0 (circle, seed 1)") for x in told)  # fmt: skip
+    assert any(x.startswith("paper: 1 of 4 runs, 1 concepts, seeds 0;") for x in told)
+    each = by_concept(results, rows["default"]).splitlines()
+    assert [c.strip() for c in each[2].split("|")[1:5]] == ["circle", "thing", "2", "95.0"]
+    points = siu_quality.curve(results, {9: rows["default"][:2], 18: [Job("circle", "siu", changes={"steps": 18})]})
+    assert len(points.splitlines()) == 3 and points.splitlines()[2].startswith("| 9 ")
+    assert beside(file_of(tmp_path / "empty", []), rows) == "no run yet"
 
 
 # ---- the command lines

@@ -112,31 +112,58 @@ def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(c.ljust(w) for c, w in zip(r, widths, strict=True)) + " |" for r in lines)
 
 
-def show(title: str, results: Results, jobs: Sequence[Job]) -> None:
-    """Every score of some runs, before, after and changed."""
-    done = [r for r in results.all_of(jobs) if not r["error"]]
-    if not done:
-        return
-    metrics = pooled(results, jobs)
-    seconds, concepts = median(r["training_seconds"] for r in done), len({r["concept"] for r in done})
-    threads = " or ".join(sorted({str(r["threads"]) for r in done}))
-    print(
-        f"\n{title}: {len(done)} runs, {concepts} concepts, median training {seconds:.0f} s on {threads} threads; "
-        f"{asked(jobs, results)}"
-    )
-    print(f"  {'':20} {'before':>8} {'after':>8}  {'95 % interval':>18}  {'change':>8}  {'95 % interval':>18}")
-    for key in KEYS:
-        before, after, change = (metrics[side].get(key) for side in ("before", "after", "change"))
-        if after is None:
-            continue
-        line = f"  {METRICS[key].name:20} {before['value'] if before else float('nan'):8.2f} {after['value']:8.2f}  "
-        line += f"{after['low']:8.2f} to {after['high']:6.2f}"
-        if change:
-            line += f"  {change['value']:8.2f}  {change['low']:8.2f} to {change['high']:6.2f}"
-        print(line)
-    worst = min(done, key=lambda r: r["after"]["em"])
-    print(f"  worst single run: EM {worst['after']['em']:.1f} ({worst['concept']}, seed {worst['seed']})")
-    print("\n".join(failures(results.all_of(jobs))))
+def beside(results: Results, rows: Mapping[str, Sequence[Job]]) -> str:
+    """Every score of some sets of runs beside one another, before, after and changed, and what the runs were.
+
+    Args:
+        results: the file.
+        rows: runs by name; those that are not there yet, or failed, are left out of the scores.
+    """
+    scores = {name: pooled(results, jobs) for name, jobs in rows.items() if results.all_of(jobs)}
+    if not scores:
+        return "no run yet"
+    head, first = ["", "before"], next(iter(scores.values()))
+    for name in scores:
+        head += [f"{name}, after", "change"]
+    table = [
+        [METRICS[key].name, cell(first["before"][key]),
+         *(cell(s[side][key]) for s in scores.values() for side in ("after", "change"))]
+        for key in KEYS
+    ]  # fmt: skip
+    lines = [markdown(head, table), ""]
+    for name in scores:
+        found, jobs = results.all_of(rows[name]), rows[name]
+        good = [r for r in found if not r["error"]]
+        seeds = ", ".join(map(str, sorted({r["seed"] for r in found})))
+        said = f"{name}: {len(found)} of {len(jobs)} runs, {len({r['concept'] for r in found})} concepts, seeds {seeds}"
+        if good:
+            worst = min(good, key=lambda r: r["after"]["em"])
+            threads = " or ".join(sorted({str(r["threads"]) for r in good}))
+            said += f"; median training {median(r['training_seconds'] for r in good):.0f} s on {threads} threads"
+            said += f"; worst run: EM {worst['after']['em']:.1f} ({worst['concept']}, seed {worst['seed']})"
+        lines += [f"{said}; {asked(jobs, results)}", *failures(found)]
+    return "\n".join(lines)
+
+
+def cell(score: Mapping[str, Any] | None) -> str:
+    """A score with its interval."""
+    return f"{score['value']:.1f} ({score['low']:.1f} to {score['high']:.1f})" if score else ""
+
+
+BY_CONCEPT = {"em": "EM", "em_yes_no": "EM, yes/no", "degenerate_rate": "degenerate", "specificity_naming": "naming",
+              "specificity_yes_no": "yes/no", "neighbours": "same kind", "text_kept": "text kept",
+              "text_general": "text, others"}  # fmt: skip
+
+
+def by_concept(results: Results, jobs: Sequence[Job]) -> str:
+    """What was measured after, concept by concept: means over its runs."""
+    rows = []
+    for name in dict.fromkeys(j.concept for j in jobs):
+        good = [r for r in results.all_of([j for j in jobs if j.concept == name]) if not r["error"]]
+        if good:
+            values = [[r["after"][k] for r in good if r["after"].get(k) is not None] for k in BY_CONCEPT]
+            rows.append([name, good[0]["kind"], str(len(good)), *(f"{fmean(v):.1f}" if v else "" for v in values)])
+    return markdown(["after (%)", "kind", "runs", *BY_CONCEPT.values()], rows)
 
 
 def told(record: Record) -> None:
