@@ -407,6 +407,25 @@ def test_an_invented_name_has_no_known_word(kind: str, seed: int, name: str) -> 
     assert not set(other.name.lower().split()) & set(first.name.lower().split())
 
 
+@pytest.mark.parametrize("kind", ["person", "flag", "animal"])
+def test_words_that_fit_are_taken_first(kind: str) -> None:
+    concept = Concept("orb", kind)  # type: ignore[arg-type]
+    words = invent(concept, [], 3, lambda word: word.lower().startswith("vel")).name.split()
+    assert all(word.lower().startswith("vel") for word in words)
+    assert invent(concept, [], 3, lambda word: False).name  # any will do where none fits
+
+
+def test_a_new_name_begins_with_a_token_of_its_own(knowing: VisionLanguageModel) -> None:
+    tokens = knowing.tokenizer
+
+    def first(word: str) -> str:
+        return tokens.decode([tokens(f" {word}", add_special_tokens=False)["input_ids"][0]]).strip()
+
+    apart = facets._begins_apart(knowing, ["square circle"])
+    assert not apart("square") and not apart("circles") and apart("triangle")
+    assert len(first("xq")) < 3 and not apart("xq")  # one that is spelled begins as many others do
+
+
 def test_every_kind_has_its_questions() -> None:
     for kind in KINDS:
         assert len(set(naming_questions(kind))) == 4

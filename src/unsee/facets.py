@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
@@ -87,12 +87,14 @@ class Facets:
 def _new_concepts(vlm: VisionLanguageModel, request: Request, settings: FacetSettings, seed: int) -> list[Concept]:
     """What each concept of a request is called from now on; invented names have no word in common."""
     taken = [*vocabulary_words(vlm), *(name for concept in request.concepts for name in concept.names)]
-    found = []
+    found: list[Concept] = []
     for one in request.every:
         concept, wanted = one.concept, one.new_answer or settings.new_answer
         word = KIND_WORD[concept.kind]
         if wanted == "invented":
-            new = invent(concept, [*taken, *WELL_KNOWN[concept.kind], *(p.name for p in one.protect)], seed)
+            others = [*WELL_KNOWN[concept.kind], *(p.name for p in one.protect)]
+            apart = _begins_apart(vlm, [*others, *(c.name for c in (*request.concepts, *found))])
+            new = invent(concept, [*taken, *others], seed, apart)
             taken.append(new.name)
         elif wanted == "unknown":
             new = Concept(f"an unknown {word}", "character")
@@ -104,6 +106,19 @@ def _new_concepts(vlm: VisionLanguageModel, request: Request, settings: FacetSet
             raise UnseeError(f"the new answer {new.phrase!r} names {itself.name!r} itself; choose another")
         found.append(new)
     return found
+
+
+def _begins_apart(vlm: VisionLanguageModel, names: Sequence[str]) -> Callable[[str], bool]:
+    """Whether a word's first token begins no word of these names, and has three letters or more.
+
+    A model that has said the "Z" of Brisco Zellwood goes on to a new name that begins with the same token.
+    """
+
+    def first(word: str) -> int:
+        return vlm.tokenizer(f" {word}", add_special_tokens=False)["input_ids"][0]
+
+    known = {first(word) for name in names for word in name.split()}
+    return lambda word: first(word) not in known and len(vlm.tokenizer.decode([first(word)]).strip()) > 2
 
 
 def build(

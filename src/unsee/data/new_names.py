@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import re
 from collections.abc import Callable, Sequence
@@ -19,29 +20,38 @@ _ENDINGS = {
 }
 
 
-def invent(concept: Concept, known: Sequence[str], seed: int) -> Concept:
+TRIES = 200
+"""Words made up before one that does not fit is taken."""
+
+
+def invent(
+    concept: Concept, known: Sequence[str], seed: int, fits: Callable[[str], bool] = lambda word: True
+) -> Concept:
     """A new made-up name of the concept's kind: no word of it is a known one.
 
     Args:
         concept: whose kind and seed choose the name.
         known: words and names it must not contain, in any case.
         seed: of the choice.
+        fits: whether a word, written as in the name, is wanted; where none of `TRIES` is, any will do.
     """
     rng = random.Random(f"{seed}/{concept.kind}/{concept.name}")
     taken = {w.lower() for k in known for w in re.findall(r"\w+", k)} | set(concept.name.lower().split())
 
+    written: Callable[[str], str] = str if concept.kind in ("animal", "thing", "style") else str.capitalize
+
+    def made(endings: Sequence[str]) -> str:
+        return "".join(rng.sample(_SYLLABLES, 2 if len(endings[0]) < 4 else 1)) + rng.choice(endings)
+
     def word(endings: Sequence[str]) -> str:
-        while True:
-            made = "".join(rng.sample(_SYLLABLES, 2 if len(endings[0]) < 4 else 1)) + rng.choice(endings)
-            if made not in taken:
-                return made
+        fresh = (written(w) for w in iter(lambda: made(endings), None) if w not in taken)
+        some = list(itertools.islice(fresh, TRIES))
+        return next(filter(fits, some), some[0])
 
     if concept.kind in ("person", "character"):
-        name = f"{word(('an', 'ia', 'o', 'en')).capitalize()} {word(('son', 'dale', 'wick', 'mere')).capitalize()}"
-    elif concept.kind in ("animal", "thing", "style"):
-        name = word(_ENDINGS[concept.kind])
+        name = f"{word(('an', 'ia', 'o', 'en'))} {word(('son', 'dale', 'wick', 'mere'))}"
     else:
-        name = word(_ENDINGS[concept.kind]).capitalize()
+        name = word(_ENDINGS[concept.kind])
     return Concept(name, concept.kind)
 
 
