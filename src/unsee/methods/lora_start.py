@@ -12,7 +12,7 @@ Our own; G alone is the idea of LoRA-GA (arXiv 2407.05000), C alone that of CorD
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import torch
@@ -33,8 +33,7 @@ RIDGE = 0.01
 def aim(method: Method[Any], encoded: Encoded) -> None:
     """Set A of every LoRA layer. Rows for which the gradient has no direction left stay as they were drawn.
 
-    Needs the inputs kept (`ROWS x in` numbers a layer, in the model's type), one layer's gradient at a time, and about
-    as long as two steps of training.
+    Needs the inputs kept (`ROWS x in` numbers a layer, in the model's type), and less than two steps of training take.
 
     Args:
         method: attached and prepared, and not trained yet: every B is 0.
@@ -52,13 +51,13 @@ def aim(method: Method[Any], encoded: Encoded) -> None:
         torch.manual_seed(0)  # of the sketch: nothing that a user would call random
         pulls = _pulls(method, encoded, layers, forget)
     inputs = _inputs(encoded, layers, retain)
-    roots: dict[int, torch.Tensor] = {}
+    solvers: dict[int, Solver] = {}
     for name in filter(pulls.__contains__, layers):
         rows = inputs.get(name)
         a = layers[name].lora_A["default"].weight
-        if rows is not None and id(rows) not in roots:
-            roots = {id(rows): _root(rows.to(a.device))}  # layers with the same inputs follow one another
-        found = _directions(pulls[name].to(a.device), None if rows is None else roots[id(rows)], len(a))
+        if rows is not None and id(rows) not in solvers:
+            solvers = {id(rows): _solver(rows.to(a.device))}  # layers with the same inputs follow one another
+        found = _directions(pulls[name].to(a.device), None if rows is None else solvers[id(rows)], len(a))
         a.data[: len(found)] = found
 
 
@@ -72,42 +71,30 @@ def _pulls(
     method: Method[Any], encoded: Encoded, layers: dict[str, Any], chosen: Sequence[int]
 ) -> dict[str, torch.Tensor]:
     """The gradient of each layer's weight, `[out, in]`; of a large one some random mixtures of its rows, which hold
-    most of it. Each is mixed as it comes, so no two layers' gradients are held at once."""
+    most of it: the gradient itself is never made, and the weight takes none."""
     found: dict[str, torch.Tensor] = {}
 
-    def catch(name: str, mixture: torch.Tensor | None) -> Any:
-        def caught(weight: torch.Tensor) -> None:
-            assert weight.grad is not None
-            gradient = weight.grad.float()
-            found[name] = found.get(name, 0) + (gradient if mixture is None else mixture @ gradient)
-            weight.grad = None
+    def watch(name: str, mixture: torch.Tensor | None) -> Any:
+        def forwards(module: nn.Module, args: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+            rows = args[0].detach().flatten(0, -2)
 
-        return caught
+            def backwards(gradient: torch.Tensor) -> None:
+                pull = gradient.flatten(0, -2)
+                pull = pull if mixture is None else pull @ mixture.T.to(pull.dtype)
+                found[name] = found.get(name, 0) + (pull.T @ rows.to(pull.dtype)).float()
 
-    with _only(encoded, [layer.get_base_layer().weight for layer in layers.values()]), contextlib.ExitStack() as hooks:
+            output.register_hook(backwards)
+
+        return forwards
+
+    with contextlib.ExitStack() as hooks:
         for name, layer in layers.items():
-            weight, rank = layer.get_base_layer().weight, len(layer.lora_A["default"].weight)
-            mixture = torch.randn(4 * rank, len(weight)).to(weight.device) if len(weight) > 4 * rank else None
-            hooks.callback(weight.register_post_accumulate_grad_hook(catch(name, mixture)).remove)
+            out, mixed = len(layer.get_base_layer().weight), 4 * len(layer.lora_A["default"].weight)
+            mixture = torch.randn(mixed, out).to(encoded.vlm.device) if out > mixed else None
+            hooks.callback(layer.register_forward_hook(watch(name, mixture)).remove)
         gradients(method, encoded, chosen)
+    encoded.vlm.model.zero_grad()
     return found
-
-
-@contextlib.contextmanager
-def _only(encoded: Encoded, weights: Sequence[nn.Parameter]) -> Iterator[None]:
-    """These weights take gradients, and what trains does not, for as long as this lasts."""
-    trained = [p for p in encoded.vlm.model.parameters() if p.requires_grad]
-    for p in trained:
-        p.requires_grad = False
-    for w in weights:
-        w.requires_grad = True
-    try:
-        yield
-    finally:
-        for w in weights:
-            w.requires_grad = False
-        for p in trained:
-            p.requires_grad = True
 
 
 @torch.no_grad()
@@ -141,21 +128,27 @@ def _inputs(encoded: Encoded, layers: dict[str, Any], chosen: Sequence[int]) -> 
     return {name: together[like] for name, like in fed_like.items()}
 
 
-def _root(rows: torch.Tensor) -> torch.Tensor:
-    """The lower triangular L with `L L^T = C + lambda I`."""
+Solver = Callable[[torch.Tensor], torch.Tensor]
+"""`[any, in]` to `[any, in]`, each row multiplied by `(C + lambda I)^-1`."""
+
+
+def _solver(rows: torch.Tensor) -> Solver:
+    """Of inputs `[rows, in]`; by Woodbury's identity where they are fewer than they are wide."""
     rows = rows.float()
-    moments = rows.T @ rows / len(rows)
-    moments.diagonal().add_(max(RIDGE * float(moments.diagonal().mean()), 1e-12))
-    return torch.linalg.cholesky(moments)
+    count, width = rows.shape
+    ridge = max(RIDGE * float(rows.square().mean()), 1e-12)
+    tall = count >= width
+    moments = (rows.T @ rows if tall else rows @ rows.T) / count
+    moments.diagonal().add_(ridge)
+    factor = torch.linalg.cholesky(moments)
+    if tall:
+        return lambda given: torch.cholesky_solve(given.T, factor).T
+    return lambda given: (given - torch.cholesky_solve(rows @ given.T / count, factor).T @ rows) / ridge
 
 
-def _directions(pull: torch.Tensor, root: torch.Tensor | None, rank: int) -> torch.Tensor:
+def _directions(pull: torch.Tensor, solve: Solver | None, rank: int) -> torch.Tensor:
     """`[at most rank, in]`, rows of length 1, the strongest first."""
-    if root is not None:
-        pull = torch.linalg.solve_triangular(root, pull.T, upper=False).T
-    strengths, sides = torch.linalg.eigh(pull @ pull.T)
+    spread = pull if solve is None else solve(pull)
+    strengths, sides = torch.linalg.eigh(pull @ spread.T)
     strong = [i for i in range(len(pull) - 1, -1, -1) if strengths[i] > 1e-6 * strengths[-1]][:rank]
-    found = pull.T @ sides[:, strong]
-    if root is not None:
-        found = torch.linalg.solve_triangular(root.T, found, upper=True)
-    return nn.functional.normalize(found.T, dim=1)
+    return nn.functional.normalize(sides[:, strong].T @ spread, dim=1)
