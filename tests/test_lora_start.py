@@ -10,6 +10,7 @@ import torch
 from test_methods import BUILT, REQUEST
 from test_packing import plain_logits
 
+from unsee.errors import UnseeError
 from unsee.methods import make_method
 from unsee.methods.base import Method
 from unsee.methods.encoded import Encoded
@@ -152,6 +153,12 @@ def test_any_method_with_a_lora_may_start_so(name: str, tiny: VisionLanguageMode
         finals.append(starts(tiny))
         remove_lora(tiny)
     assert any(not torch.equal(finals[0][n], finals[1][n]) for n in finals[0])
+
+
+@pytest.mark.parametrize("name", ["mmunlearner", "smfa"])
+def test_a_method_whose_lora_must_stay_where_it_begins_says_so(name: str) -> None:
+    with pytest.raises(UnseeError, match="lora_start = 'aimed': it must be one of random"):
+        make_method(name, "default", {"lora_start": "aimed"})
 
 
 def test_unseen_samples_aim_at_nothing(tiny: VisionLanguageModel) -> None:

@@ -23,6 +23,8 @@ class MMUnlearnerSettings(ForgetRetainSettings):
             so many times that on D_r, each divided by its mean.
     """
 
+    # The mask is found where the LoRA begins; an aimed start would move it away from there.
+    choices: ClassVar[dict[str, tuple[str, ...]]] = {**ForgetRetainSettings.choices, "lora_start": ("random",)}
     ranges: ClassVar[Ranges] = {
         **ForgetRetainSettings.ranges,
         "retain_weight": (1e-6, 1000),

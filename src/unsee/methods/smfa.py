@@ -39,6 +39,8 @@ class SMFASettings(ForgetRetainSettings):
             `k rho |a| < |f|`, with rho the Frobenius norm of f's matrix by that of a's; 0: wherever the signs differ.
     """
 
+    # Both LoRAs begin with the same A; an aimed start would move one of them.
+    choices: ClassVar[dict[str, tuple[str, ...]]] = {**ForgetRetainSettings.choices, "lora_start": ("random",)}
     ranges: ClassVar[Ranges] = {
         **ForgetRetainSettings.ranges,
         "retain_weight": (1e-6, 1000),
