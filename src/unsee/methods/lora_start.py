@@ -83,7 +83,8 @@ def _pulls(
                 pull = pull if mixture is None else pull @ mixture.T.to(pull.dtype)
                 found[name] = found.get(name, 0) + (pull.T @ rows.to(pull.dtype)).float()
 
-            output.register_hook(backwards)
+            if output.requires_grad:  # a method may also ask the model without gradients
+                output.register_hook(backwards)
 
         return forwards
 
