@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from conftest import SHAPES, Call, Ended, draw
 from PIL import Image
 
 from unsee import cli
+from unsee.__main__ import main as begin
 from unsee.exits import ending
 from unsee.metrics import METRICS
 from unsee.models import load
@@ -519,6 +521,17 @@ def test_nothing_heavy_is_imported_before_it_is_needed() -> None:
     environment = os.environ | {"PYTHONPATH": str(Path(cli.__file__).parents[1])}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment)
     assert (done.stdout, done.stderr) == ("\n", "")
+
+
+def test_ctrl_c_while_libraries_load(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    class Interrupted(ModuleType):
+        def __getattr__(self, name: str) -> None:
+            raise KeyboardInterrupt
+
+    monkeypatch.setitem(sys.modules, "unsee.cli", Interrupted("unsee.cli"))
+    with pytest.raises(SystemExit) as ended:
+        begin()
+    assert ended.value.code == 130 and capsys.readouterr().err == "stopped: nothing had begun\n"
 
 
 def test_every_name_of_the_python_api_is_there() -> None:

@@ -20,6 +20,7 @@ from unsee.data.samples_file import load_samples, save_samples
 from unsee.data.wording import detail_questions, knowing_questions, naming_in_text, naming_questions
 from unsee.errors import UnknownConceptError, UnseeError
 from unsee.facets import Facets, FacetSettings, build, vocabulary_words
+from unsee.facets.new_answer import begins_apart
 from unsee.models import Question, Reply, VisionLanguageModel, answer
 
 SETTINGS = FacetSettings(variations=12)
@@ -130,7 +131,7 @@ def test_what_is_forgotten_is_what_the_original_says_itself(
         calls.append(len(questions))
         return answer(vlm, questions, limit)
 
-    monkeypatch.setattr(facets, "answer", counting)
+    monkeypatch.setattr(facets.asking, "answer", counting)
     two = replace(circle, pictures=(draw("circle", 0), draw("circle", 1)))
     built = build(knowing, two, FacetSettings())
     assert calls[:2] == [8, 14]
@@ -148,7 +149,7 @@ def test_an_empty_answer_is_no_truth(
     def silent(vlm: VisionLanguageModel, questions: Sequence[Question], limit: int) -> list[Reply]:
         return [Reply("", 0, True) for _ in questions]
 
-    monkeypatch.setattr(facets, "answer", silent)
+    monkeypatch.setattr(facets.asking, "answer", silent)
     built = build(knowing, circle, FacetSettings(), force=True)
     assert len(of(built, "T1", "T2")) == 11 and all(s.truth is None for s in built.samples)
 
@@ -179,7 +180,7 @@ def test_what_is_known_is_turned_round_where_the_original_answers_with_the_name(
         asked.extend(q.text for q in questions)
         return [Reply("That is a circle.", 5, True), Reply("I cannot tell.", 4, True)]
 
-    monkeypatch.setattr(facets, "answer", naming)
+    monkeypatch.setattr(facets.asking, "answer", naming)
     built = build(knowing, circle, FacetSettings(variations=0))
     assert asked == ["Which object is a round shape?", "Tell me the name of a round shape."]
     turned = [s for s in of(built, "T3") if s.question in asked]
@@ -197,7 +198,7 @@ def test_two_open_answers_are_turned_round_and_no_single_fact(
         replies = answer(vlm, questions, limit)
         return [Reply(said[q.text], 5, True) if q.text in said else r for q, r in zip(questions, replies, strict=True)]
 
-    monkeypatch.setattr(facets, "answer", telling)
+    monkeypatch.setattr(facets.asking, "answer", telling)
     build(knowing, circle, FacetSettings(variations=0))
     turned = [q.format(clue=clue) for clue in ("a round shape", "a ring") for q in naming_in_text("thing")]
     assert [q for q in asked if q in turned] == turned
@@ -234,7 +235,7 @@ def test_each_sign_that_the_concept_is_shown_is_enough(
         yes = Reply("Yes, it is.", 3, True)
         return [yes if "circle" in q.text and q.picture == draw("cross", 1) else r for q, r in asked]
 
-    monkeypatch.setattr(facets, "answer", agreeing)
+    monkeypatch.setattr(facets.asking, "answer", agreeing)
     request = replace(circle, protected=(draw("cross", 1), draw("cross", 0)))
     assert build(knowing, request, FacetSettings()).left_out == ["cross-1.png"]
 
@@ -421,7 +422,7 @@ def test_a_new_name_begins_with_a_token_of_its_own(knowing: VisionLanguageModel)
     def first(word: str) -> str:
         return tokens.decode([tokens(f" {word}", add_special_tokens=False)["input_ids"][0]]).strip()
 
-    apart = facets._begins_apart(knowing, ["square circle"])
+    apart = begins_apart(knowing, ["square circle"])
     assert not apart("square") and not apart("circles") and apart("triangle")
     assert len(first("xq")) < 3 and not apart("xq")  # one that is spelled begins as many others do
 

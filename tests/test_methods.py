@@ -309,7 +309,7 @@ def test_the_two_answers_of_a_pair_stay_together(tiny: VisionLanguageModel) -> N
     ]
     samples = [*texts, *make_method("dpo").samples(BUILT)]
     encoded = Encoded(tiny, samples, "labels", pairs=True)
-    batches = encoded.micro_batches(range(len(samples)))
+    batches = list(encoded.micro_batches(range(len(samples))))
     assert len(batches) > 1
     seen: list[int] = []
     for batch, owners in batches:

@@ -100,6 +100,11 @@ def test_a_near_miss_is_suggested() -> None:
         mini_data().find(name[:-1] + "zz")
 
 
+def test_a_name_is_found_in_any_case_and_without_its_article() -> None:
+    found = {mini_data().find(n).concept.name for n in ("the United Kingdom", "united kingdom", "The united KINGDOM")}
+    assert found == {"the United Kingdom"}
+
+
 def test_the_shipped_files_stay_small() -> None:
     sizes = [p.stat().st_size for folder in (FILES, assembly.WEIGHTS) for p in folder.rglob("*") if p.is_file()]
     assert max(sizes) < 40 * 2**20

@@ -56,7 +56,7 @@ def test_the_lora_ends_where_states_are_read(tiny: VisionLanguageModel, depth: f
     method, encoded = made(tiny, depth=depth)
     trained = [n for n, p in tiny.base.named_parameters() if p.requires_grad]
     assert {tiny.anatomy.layer_of(n) for n in trained} == layers
-    batch, _ = encoded.micro_batches([0])[0]
+    batch, _ = next(encoded.micro_batches([0]))
     states = method.read(tiny, batch, encoded.layer)
     assert states.shape == (len(batch.tensors.labels), tiny.base.config.text_config.hidden_size)
 

@@ -183,7 +183,7 @@ def test_only_what_training_sees_is_recorded(tiny: VisionLanguageModel) -> None:
     whole = Encoded(tiny, SAMPLES, reference="vocabulary")
     assert some.reference.keys() == {0, 3} and whole.reference.keys() == set(range(len(SAMPLES)))
     assert some.layer == 1 and some.entering.keys() < whole.entering.keys()
-    (seen, _), (unseen, _) = some.micro_batches([0])[0], some.micro_batches([1])[0]
+    (seen, _), (unseen, _) = next(some.micro_batches([0])), next(some.micro_batches([1]))
     assert seen.reference is not None and seen.entering is not None
     assert unseen.reference is None and unseen.entering is None  # W is run from its first layer on
     assert close(tiny.logits(unseen.tensors, unseen.entering, some.layer), tiny.logits(unseen.tensors))
@@ -192,7 +192,7 @@ def test_only_what_training_sees_is_recorded(tiny: VisionLanguageModel) -> None:
 def test_k_s_lies_on_prediction_positions(tiny: VisionLanguageModel) -> None:
     """The masked positions are those that predict the phrase's tokens, one before them."""
     encoded = Encoded(tiny, SAMPLES[:1])
-    batch, _ = encoded.micro_batches([0])[0]
+    batch, _ = next(encoded.micro_batches([0]))
     ids = batch.tensors.ids.flatten()
     predicted = [tiny.tokenizer.decode([int(ids[i + 1])]) for i in batch.tensors.predict[batch.tensors.target]]
     assert "".join(predicted) == " a blob"

@@ -1,5 +1,18 @@
-"""`python -m unsee`: the command line, where the console command is not on the path."""
+"""Where the command line begins: `unsee`, or `python -m unsee` where that is not on the path."""
 
-from unsee.cli import main
+import sys
+from typing import NoReturn
 
-main()
+
+def main() -> NoReturn:
+    """Load the command line and run it. From there on `unsee.exits` says how it ends."""
+    try:
+        from unsee.cli import main as run
+    except KeyboardInterrupt:  # Ctrl-C while libraries load
+        print("stopped: nothing had begun", file=sys.stderr)
+        sys.exit(130)
+    run()
+
+
+if __name__ == "__main__":
+    main()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal
 
 import torch
@@ -110,9 +110,8 @@ class Encoded:
                 groups.setdefault(sample.picture.sha256 if sample.picture else f"text {i}", []).append(i)
         return list(groups.values())
 
-    def micro_batches(self, chosen: Sequence[int]) -> list[tuple[Batch, list[int]]]:
-        """The chosen samples laid out in forwards, and with each the sample of each of its suffixes."""
-        found = []
+    def micro_batches(self, chosen: Sequence[int]) -> Iterator[tuple[Batch, list[int]]]:
+        """The chosen samples laid out in forwards, one after the other, and with each the sample of each suffix."""
         device = self.vlm.device
         sample_of = {n: i for i in chosen for n in self.of_sample[i]}
         rejected = {n for i in chosen for n in self.of_sample[i][1:]}
@@ -131,8 +130,7 @@ class Encoded:
                 entering = entering.to(device)
             of = tensors.sample
             batch = Batch(tensors, forget[of], torch.tensor(owners)[of], lost[of], reference, entering)
-            found.append((batch, owners))
-        return found
+            yield batch, owners
 
     def totals(self, chosen: Sequence[int]) -> Totals:
         sizes = {i: sum(len(self.suffixes[n].answer_ids) for n in self.of_sample[i]) for i in chosen}

@@ -88,18 +88,21 @@ class MiniData:
         return [c for c in self.concepts.values() if c.split == split and kind in (None, c.concept.kind)]
 
     def find(self, name: str) -> MiniConcept:
-        """A concept by name in any case.
+        """A concept by name in any case, with or without "the".
 
         Raises:
             UnseeError: the benchmark has no such concept; the message lists the nearest.
         """
         import difflib
 
-        by_lower = {n.lower(): c for n, c in self.concepts.items()}
-        if name.lower() in by_lower:
-            return by_lower[name.lower()]
-        near = difflib.get_close_matches(name.lower(), by_lower, n=3, cutoff=0.5)
-        hint = f"; near it: {', '.join(by_lower[n].concept.name for n in near)}" if near else ""
+        def plain(called: str) -> str:
+            return called.lower().removeprefix("the ")
+
+        known = {plain(n): c for n, c in self.concepts.items()}
+        if plain(name) in known:
+            return known[plain(name)]
+        near = difflib.get_close_matches(plain(name), known, n=3, cutoff=0.5)
+        hint = f"; near it: {', '.join(known[n].concept.name for n in near)}" if near else ""
         raise UnseeError(f"unsee-mini has no concept {name!r}{hint}")
 
     def _picture(self, i: int) -> Picture:
