@@ -46,13 +46,15 @@ class Factor:
 
 
 FACTORS = (
-    Factor("teacher", "forget_teacher", ("mean", "pruned", "none")),
+    Factor("teacher", "forget_teacher", ("nearest", "mean", "pruned")),
     Factor("depth", "depth", (0, 4, 2)),
     Factor("mask", "mask_threshold", (0.0, 1.0)),
-    Factor("forget loss", "forget_loss", ("npo", "ga", "none")),
+    Factor("forget loss", "forget_loss", ("none", "npo", "ga")),
     Factor("projector", "projector", (False, True)),
     Factor("distance", "distance", ("mse", "cosine")),
 )
+ALONE = (Factor("moved", "moved", (True, False)),)
+"""Changed alone, too; in no combination."""
 DESIGN = fraction(4, [(0, 1, 2), (1, 2, 3)])
 """projector = teacher x depth x mask, distance = depth x mask x forget loss: 16 rows, VKD's default among them."""
 
@@ -72,7 +74,7 @@ class Ablation:
     def __init__(self, around: Settings, on: Sequence[Block], sizes: Sizes, results: Results):
         self.around, self.on, self.sizes, self.results = around, on, sizes, results
         self.alone: dict[str, Settings] = {
-            f"{f.name}: {level}": {f.setting: level} for f in FACTORS for level in f.levels[1:]
+            f"{f.name}: {level}": {f.setting: level} for f in FACTORS + ALONE for level in f.levels[1:]
         }
         self.rows: dict[Row, Settings] = {
             row: {f.setting: f.levels[1] for f, sign in zip(FACTORS, row, strict=True) if sign > 0} for row in DESIGN

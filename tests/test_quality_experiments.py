@@ -47,9 +47,9 @@ QUICK: dict[str, Any] = {"steps": 2, "variations_per_step": 1}
 class Shapes:
     """Requests and questions for the model that knows drawn shapes."""
 
-    def request(self, concept: str) -> Request:
-        protected = tuple(draw(s, v) for s in SHAPES if s != concept for v in (0, 1))
-        return Request(Concept(concept, "thing"), (draw(concept, 0),), protected=protected)
+    def request(self, concept: str, protected: int) -> Request:
+        others = tuple(draw(s, v) for s in SHAPES if s != concept for v in (0, 1))
+        return Request(Concept(concept, "thing"), (draw(concept, 0),), protected=others[:protected])
 
     def questions(self, concept: str, training: tuple[Picture, ...], sizes: Sizes) -> Protocol:
         this, rng = Concept(concept, "thing"), random.Random(0)
@@ -167,7 +167,7 @@ def _counted(ask: Any, counts: list[int]) -> Any:
 
 
 def _questions() -> Protocol:
-    return Shapes().questions("circle", Shapes().request("circle").pictures, SMALL)
+    return Shapes().questions("circle", Shapes().request("circle", 0).pictures, SMALL)
 
 
 def _must_not_run(*args: Any, **kwargs: Any) -> Any:
@@ -358,7 +358,7 @@ def test_the_ablation_finds_what_was_put_in(tmp_path: Path, capsys: pytest.Captu
     assert [b.seed for b in on] == [0, 1, 2]
     ablation = vkd_ablation.Ablation({}, on, SMALL, Results(tmp_path / "none"))
     jobs = ablation.jobs()
-    assert len(jobs) == 3 * 25  # 9 changed alone, 16 rows, one of which is the default
+    assert len(jobs) == 3 * 26  # 10 changed alone, 16 rows, one of which is the default
     runs = []
     for job in jobs:
         forgotten = 4 + 2 * (job.changes.get("depth") == 4) + (on[1].concept == job.concept)
@@ -373,7 +373,7 @@ def test_the_ablation_finds_what_was_put_in(tmp_path: Path, capsys: pytest.Captu
     assert [c for c, _ in change] == [b.concept for b in on] and all(v == pytest.approx(0.2) for _, v in change)
     vkd_ablation.show(ablation)
     printed = capsys.readouterr().out
-    assert "75 of 75 runs, 1 failed; 50 answers a run" in printed and "TrainingError: exploded" in printed
+    assert "78 of 78 runs, 1 failed; 50 answers a run" in printed and "TrainingError: exploded" in printed
     assert "resolution 4" in printed and "not measured yet" not in printed
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from unsee.models.neurons import mlp_ends, most_specific, recording, without
 from unsee.training import History, train
 
 CIRCLE, SQUARE, CROSS = draw("circle"), draw("square"), draw("cross")
+CIRCLE_AGAIN = draw("circle", 1)
 REQUEST = Request(Concept("circle", "thing"), (CIRCLE,))
 BUILT = [
     Sample("What object is in the image?", "This is a blob.", CIRCLE, "a blob", "forget", "T1", "This is a circle."),
@@ -83,7 +85,7 @@ def test_distillation_never_runs_the_language_model(tiny: VisionLanguageModel, d
         projector.register_forward_hook(lambda *_: ran.append("P")),
         tiny.vision_layers[-1].register_forward_hook(lambda *_: ran.append("V's last")),
     ]
-    loss = method.step_terms(tiny, 0)["distil"]
+    loss = torch.stack(list(method.step_terms(tiny, 0).values())).sum()
     for hook in hooks:
         hook.remove()
     assert set(ran) == (set() if depth else {"P", "V's last"})
@@ -92,16 +94,60 @@ def test_distillation_never_runs_the_language_model(tiny: VisionLanguageModel, d
     assert moved and all(".vision_tower.modules_to_save." in n for n in moved)
 
 
-def test_what_is_distilled_is_drawn_by_the_seed_and_the_step(tiny: VisionLanguageModel) -> None:
-    """Not by how often it was asked before: a run that goes on after an interruption draws the same."""
-    method, _ = made(tiny, distilled_per_step=1)
+def shaken(vlm: VisionLanguageModel) -> None:
+    """As after some training: at the start all distances to the original are 0."""
     with torch.no_grad():
-        for value in tiny.part(tiny.anatomy.vision).parameters():
+        for value in vlm.part(vlm.anatomy.vision).parameters():
             if value.requires_grad:
                 value.add_(0.02 * torch.randn(value.shape, generator=torch.Generator().manual_seed(value.numel())))
-        drawn = [float(method.step_terms(tiny, step)["distil"]) for step in range(8)]
-        assert [float(method.step_terms(tiny, step)["distil"]) for step in range(8)] == drawn
-    assert len(set(drawn)) == 2  # one of two pictures
+
+
+@pytest.mark.parametrize("moved", [True, False])
+def test_what_is_distilled_is_drawn_by_the_seed_and_the_step(tiny: VisionLanguageModel, moved: bool) -> None:
+    """Not by how often it was asked before: a run that goes on after an interruption draws the same."""
+    method, _ = made(tiny, distilled_per_step=1, taught_per_step=2, moved=moved)
+    shaken(tiny)
+    with torch.no_grad():
+        drawn = [method.step_terms(tiny, step) for step in range(8)]
+        assert [method.step_terms(tiny, step) for step in range(8)] == drawn
+    assert len({float(d["distil"]) for d in drawn}) == (8 if moved else 2)  # one of two pictures
+    assert len({float(d["teach"]) for d in drawn}) == (8 if moved else 1)
+
+
+def test_the_original_sees_the_same_moved_pixels(tiny: VisionLanguageModel) -> None:
+    """Before anything is trained nothing is far; against the pictures as they were, everything would be."""
+    method, _ = made(tiny)
+    assert method.step_terms(tiny, 0)["distil"].item() == 0
+
+
+def test_by_default_the_language_model_never_runs(tiny: VisionLanguageModel, tmp_path: Path) -> None:
+    ran: list[str] = []
+    hook = tiny.part(tiny.anatomy.language).register_forward_hook(lambda *_: ran.append("W"))
+    steps = run(tiny, tmp_path).steps
+    assert [s["terms"].keys() for s in steps] == [{"distil", "teach"}] * 3 and ran == []
+    remove_lora(tiny)
+    run(tiny, tmp_path / "asking", retain_weight=1.0, steps=1)
+    hook.remove()
+    assert ran
+
+
+def test_the_nearest_teacher_is_a_protected_picture(tiny: VisionLanguageModel) -> None:
+    """A variation of the picture itself is nearer than any."""
+    samples = [replace(BUILT[2], picture=CIRCLE_AGAIN, facet="variation"), *BUILT]
+    method = make_method("vkd", "default", {})
+    assert isinstance(method, VKD)
+    method.attach(tiny, 0)
+    method.prepare(Encoded(tiny, method.samples(samples)), REQUEST)
+    with torch.no_grad():
+        circle, again, square, cross = tiny.see(tiny.pixels([CIRCLE, CIRCLE_AGAIN, SQUARE, CROSS])).projected.float()
+    assert (circle - again).norm() < min((circle - other).norm() for other in (square, cross))
+    wanted = min((square, cross), key=lambda other: float((circle - other).norm()))
+    assert torch.allclose(method._taught[CIRCLE], wanted, atol=1e-5)
+
+
+def test_the_rate_rises_and_falls() -> None:
+    settings = make_method("vkd", "default", {"steps": 10, "warmup": 4, "decay": 0.5}).settings
+    assert [settings.share_of_rate(s) for s in range(10)] == [0.25, 0.5, 0.75, 1, 1, 1, 0.8, 0.6, 0.4, 0.2]
 
 
 def test_until_a_layer_equals_the_whole_up_to_there(tiny: VisionLanguageModel) -> None:
@@ -113,12 +159,10 @@ def test_until_a_layer_equals_the_whole_up_to_there(tiny: VisionLanguageModel) -
 
 @pytest.mark.parametrize("distance", ["mse", "cosine"])
 def test_the_distance_is_what_it_says(tiny: VisionLanguageModel, distance: str) -> None:
-    method, _ = made(tiny, distance=distance, distil_weight=2.0)
+    method, _ = made(tiny, distance=distance, distil_weight=2.0, teach_weight=3.0, forget_teacher="mean", moved=False)
     with torch.no_grad():
         original = {p.sha256: tiny.see(tiny.pixels([p])).projected[0].double() for p in (CIRCLE, SQUARE, CROSS)}
-        for value in tiny.part(tiny.anatomy.vision).parameters():
-            if value.requires_grad:
-                value.add_(0.02 * torch.randn(value.shape, generator=torch.Generator().manual_seed(value.numel())))
+        shaken(tiny)
         now = {p.sha256: tiny.see(tiny.pixels([p])).projected[0].double() for p in (CIRCLE, SQUARE, CROSS)}
         held = [original[p.sha256] for p in (SQUARE, CROSS)]
         mean, scale = (held[0] + held[1]) / 2, (held[0].square().mean() + held[1].square().mean()) / 2
@@ -130,8 +174,9 @@ def test_the_distance_is_what_it_says(tiny: VisionLanguageModel, distance: str) 
             return float(1 - cosines.mean())
 
         kept = sum(far(now[p.sha256], original[p.sha256]) for p in (SQUARE, CROSS)) / 2
-        wanted = 2.0 * (far(now[CIRCLE.sha256], mean) + kept) / 2
-        assert float(method.step_terms(tiny, 0)["distil"]) == pytest.approx(wanted, rel=1e-4)
+        found = {name: float(term) for name, term in method.step_terms(tiny, 0).items()}
+        wanted = {"distil": 2.0 * kept, "teach": 3.0 * far(now[CIRCLE.sha256], mean)}
+        assert found == pytest.approx(wanted, rel=1e-4)
 
 
 # ---- masks
@@ -165,15 +210,16 @@ def test_the_mask_is_applied_to_the_forget_term_alone(tiny: VisionLanguageModel,
     remove_lora(tiny)
 
     def moved(**weights: float) -> dict[str, torch.Tensor]:
-        run(tiny, tmp_path, mask_threshold=1.0, forget_teacher="none", steps=1, **weights)
+        run(tiny, tmp_path, mask_threshold=1.0, forget_loss="npo", steps=1, **weights)
         after = {n: p.detach().clone() for n, p in tiny.model.named_parameters()}
         remove_lora(tiny)
         return {n: after[n] != before[n] for n in masks}
 
-    forgetting = moved(retain_weight=0.0, distil_weight=0.0)
-    assert any(m.any() for m in forgetting.values())
-    assert not any((m & ~masks[n]).any() for n, m in forgetting.items())
-    retaining = moved(forget_weight=0.0, distil_weight=0.0)
+    for weights in ({"teach_weight": 0.0}, {"forget_weight": 0.0}):
+        forgetting = moved(distil_weight=0.0, **weights)
+        assert any(m.any() for m in forgetting.values())
+        assert not any((m & ~masks[n]).any() for n, m in forgetting.items())
+    retaining = moved(forget_weight=0.0, teach_weight=0.0, distil_weight=0.0, retain_weight=1.0)
     assert any((m & ~masks[n]).any() for n, m in retaining.items())
 
 
@@ -213,8 +259,10 @@ def test_neurons_are_heard_ranked_and_silenced(tiny: VisionLanguageModel) -> Non
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
-        ({"forget_loss": "gd"}, "forget_loss = 'gd': it must be one of npo, ga, none"),
-        ({"forget_teacher": 3}, "forget_teacher = 3: it must be one of pruned, mean, none"),
+        ({"forget_loss": "gd"}, "forget_loss = 'gd': it must be one of none, npo, ga"),
+        ({"forget_teacher": 3}, "forget_teacher = 3: it must be one of nearest, pruned, mean, none"),
+        ({"forget_teacher": "none"}, "nothing forgets: there is neither a teacher"),
+        ({"teach_weight": 0.0}, "nothing forgets: there is neither a teacher"),
         ({"pruned_share": 1.0}, "pruned_share = 1.0 is out of range"),
     ],
 )
@@ -228,8 +276,11 @@ def test_a_depth_that_the_tower_has_not_is_told(tiny: VisionLanguageModel) -> No
         made(tiny, depth=9)
 
 
-@pytest.mark.parametrize("teacher", ["pruned", "mean", "none"])
-@pytest.mark.parametrize("forget_loss", ["npo", "ga", "none"])
-def test_every_choice_runs(tiny: VisionLanguageModel, tmp_path: Path, teacher: str, forget_loss: str) -> None:
-    steps = run(tiny, tmp_path, forget_teacher=teacher, forget_loss=forget_loss, steps=1).steps
-    assert steps[0]["terms"].keys() == {"retain", "distil", *(["forget"] if forget_loss != "none" else [])}
+@pytest.mark.parametrize("moved", [True, False])
+@pytest.mark.parametrize("teacher", ["nearest", "pruned", "mean", "none"])
+@pytest.mark.parametrize("forget_loss", ["npo", "ga"])
+def test_every_choice_runs(
+    tiny: VisionLanguageModel, tmp_path: Path, teacher: str, forget_loss: str, moved: bool
+) -> None:
+    steps = run(tiny, tmp_path, forget_teacher=teacher, forget_loss=forget_loss, moved=moved, steps=1).steps
+    assert steps[0]["terms"].keys() == {"retain", "distil", "forget", *(["teach"] if teacher != "none" else [])}

@@ -21,6 +21,7 @@ from unsee import facets
 from unsee.benchmarks.protocol import Originals, Protocol, Recorder
 from unsee.errors import UnseeError
 from unsee.facets import Facets, FacetSettings
+from unsee.methods import get_method
 from unsee.metrics import Answer
 from unsee.models.lora import remove_lora
 
@@ -42,7 +43,7 @@ class Bench:
         self.source: Source = source or Mini()
         self._memory = Originals()
         self._asked: set[str] = set()
-        self._facets: dict[tuple[str, int], Facets] = {}
+        self._facets: dict[tuple[str, int, int], Facets] = {}
 
     def go(self, jobs: Iterable[Job], told: Callable[[Record], None] | None = None) -> None:
         """Run what is not in the file yet. `jobs` is read as runs end, so it may look at them.
@@ -70,7 +71,7 @@ class Bench:
 
     def run(self, job: Job) -> Record:
         """The record of a run; one that fails for a reason the user could mend has an "error" and no answers."""
-        request = self.source.request(job.concept)
+        request = self.source.request(job.concept, get_method(job.method).protected_pictures)
         protocol = self.source.questions(job.concept, request.pictures, job.sizes)
         self._original(job, protocol)
         record: Record = {
@@ -136,8 +137,8 @@ class Bench:
         self._asked.add(original_key(job.concept, job.sizes))
 
     def _targets(self, job: Job, request: unsee.Request) -> Facets:
-        """The four targets: they depend on the concept and the seed, on no method."""
-        place = (job.concept, job.seed)
+        """The four targets: they depend on the concept, the seed, and the pictures, on nothing else of a method."""
+        place = (job.concept, job.seed, len(request.protected))
         if place not in self._facets:
             self._facets[place] = facets.build(self.vlm, request, FacetSettings(), job.seed)
         return self._facets[place]

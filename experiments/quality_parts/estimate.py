@@ -41,7 +41,7 @@ def ahead(
     counts: dict[tuple[str, Sizes], int] = {}
     for job in jobs:
         if (job.concept, job.sizes) not in counts:
-            pictures = source.request(job.concept).pictures
+            pictures = source.request(job.concept, 0).pictures
             counts[job.concept, job.sizes] = len(source.questions(job.concept, pictures, job.sizes).items)
     answers = sum(counts[j.concept, j.sizes] for j in left)
     by_method: dict[str, float] = {}

@@ -108,8 +108,8 @@ def chosen_concepts(split: str, count: int) -> list[str]:
 class Source(Protocol):
     """Where requests and questions come from."""
 
-    def request(self, concept: str) -> Request:
-        """The deletion request of a concept."""
+    def request(self, concept: str, protected: int) -> Request:
+        """The deletion request of a concept, with so many pictures of others."""
 
     def questions(self, concept: str, training: tuple[Picture, ...], sizes: Sizes) -> Questions:
         """What is asked before and after."""
@@ -118,8 +118,8 @@ class Source(Protocol):
 class Mini:
     """The embedded benchmark."""
 
-    def request(self, concept: str) -> Request:
-        return unsee.request_for(concept)
+    def request(self, concept: str, protected: int) -> Request:
+        return unsee.request_for(concept, protected=protected)
 
     def questions(self, concept: str, training: tuple[Picture, ...], sizes: Sizes) -> Questions:
         return unsee.protocol(concept, training, **dataclasses.asdict(sizes))

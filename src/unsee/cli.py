@@ -156,7 +156,8 @@ def forget(
     job.method.check_data(facets is not None)
     problems: list[str] = []
     concepts = [one.concept for one in said]
-    others = load_folder(protected_images, problems) if protected_images else _shipped_pictures(concepts)
+    shipped = 2 * job.method.protected_pictures  # half of them measure
+    others = load_folder(protected_images, problems) if protected_images else _shipped_pictures(concepts, shipped)
     request, tested, measured = gather(said, others, seed, problems)
     policy = next((n for n in NEW_ANSWERS if n == new_answer), NEW_ANSWERS[0])
     given = _samples(facets, request, seed) if facets else None
@@ -234,12 +235,12 @@ def _samples(path: Path, request: Request, seed: int) -> list[Sample]:
     return load_samples(path, shown(request, FacetSettings(), seed))
 
 
-def _shipped_pictures(concepts: Sequence[Concept]) -> list[Picture]:
+def _shipped_pictures(concepts: Sequence[Concept], count: int) -> list[Picture]:
     """The generic protected pictures that ship with the package; none shows what is to be forgotten."""
     from unsee.mini.data import mini_data
 
     forgotten = {concept.name.lower() for concept in concepts}
-    found = [pair for concept in concepts for pair in mini_data().protecting(concept, 96)]
+    found = [pair for concept in concepts for pair in mini_data().protecting(concept, count)]
     return list(dict.fromkeys(picture for shown, picture in found if shown.name.lower() not in forgotten))
 
 

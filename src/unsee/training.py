@@ -225,7 +225,7 @@ def train(
     if vlm.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(vlm.device)
     seen = {i for step in steps for i in step} if method.trains else None
-    encoded = Encoded(vlm, samples, method.reference, method.pairs, seen)
+    encoded = Encoded(vlm, samples, method.reference if method.asks else "none", method.pairs, seen)
     method.prepare(encoded, request)
     if not method.trains:
         with torch.no_grad():

@@ -185,6 +185,8 @@ class Method(ABC, Generic[Settings]):
     and the settings need not be `TrainingSettings`."""
     pairs: ClassVar[bool] = False
     """Whether a sample to be forgotten is a pair: its `answer` is preferred, its `truth` rejected."""
+    protected_pictures: ClassVar[int] = 48
+    """How many pictures of others suit it, where it is not the user who gives them."""
     settings_class: ClassVar[type[Any]]
     presets: ClassVar[dict[str, dict[str, Any]]] = {"default": {}}
 
@@ -213,6 +215,11 @@ class Method(ABC, Generic[Settings]):
             UnseeError: the method needs something that these samples do not have.
         """
         return list(built)
+
+    @property
+    def asks(self) -> bool:
+        """Whether its steps ask the model anything; without, there are `step_terms` alone, and W never runs."""
+        return True
 
     @abstractmethod
     def attach(self, vlm: VisionLanguageModel, seed: int) -> None:

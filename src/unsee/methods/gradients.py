@@ -27,7 +27,7 @@ def gradients(method: Method[Any], encoded: Encoded, chosen: Sequence[int], step
     """
     terms: dict[str, float] = defaultdict(float)
     totals = encoded.totals(chosen)
-    for batch, _ in encoded.micro_batches(chosen):
+    for batch, _ in encoded.micro_batches(chosen) if method.asks else ():
         _of_batch(method, encoded, batch, totals, terms)
     for masked, total in _sides(method, method.step_terms(encoded.vlm, step), terms):
         _backward(method, total, masked)

@@ -8,7 +8,7 @@ Everything else here is our reconstruction.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -25,60 +25,87 @@ from unsee.methods.saliency import fisher, forget_mask
 from unsee.methods.settings import Ranges, TrainingSettings
 from unsee.models import VisionLanguageModel
 from unsee.models.lora import add_copies
+from unsee.models.moved import moved
 from unsee.models.neurons import mlp_ends, most_specific, recording, without
 
 
 @dataclass(frozen=True)
 class VKDSettings(TrainingSettings):
-    """Settings of VKD (reconstructed). The loss is `forget + retain_weight * CE(D_r) + distil_weight * D(h, h_T)`,
-    with h the visual features of the trained model and h_T those of the teacher.
+    """Settings of VKD (reconstructed). The loss is
+    `distil_weight * D(h, h_0) + teach_weight * D(h, h_T) + forget_weight * forget + retain_weight * CE(D_r)`:
+    the visual features h of the trained model are held to the original's, h_0, on pictures to be kept, and brought to
+    the teacher's, h_T, on those to be forgotten. By default that is all, and W never runs.
 
     Args:
         projector: train P too, not V alone.
+        warmup: steps over which the learning rate rises.
+        distil_weight: weight of the distance on pictures to be kept.
+        teach_weight: weight of the distance on pictures to be forgotten.
+        depth: where features are compared: 0: P's output; else behind that layer of V.
+        distance: "mse", in units of the features' mean square, or "cosine".
+        moved: pictures are placed anew at every step (`unsee.models.moved`), for the original as well; False: they are
+            taken as they are.
+        forget_teacher: on D_f, the original's features of another picture, the protected one nearest to it in features
+            ("nearest"), of itself with its forget-specific neurons set to 0 ("pruned"), or the mean of the retain
+            pictures ("mean"); or no distillation there ("none").
+        pruned_share: share of V's MLP neurons that the pruned teacher lacks.
+        distilled_per_step: pictures a step that are kept.
+        taught_per_step: pictures a step that are forgotten, where they are moved; else all of them.
+        mask_threshold: what forgets (the teacher's term, and the forget term) reaches only weights whose Fisher
+            information on D_f is at least so many times that on D_r, each divided by its mean; 0: all weights.
         forget_loss: on the original's own answers about the forget pictures: "npo" (bounded), "ga" (-CE), or "none".
         npo_beta: NPO's inverse temperature.
         forget_weight: weight of that term.
         retain_weight: weight of the cross-entropy on what is to be retained.
-        distil_weight: weight of the distance between visual features.
-        depth: where features are compared: 0: P's output; else behind that layer of V.
-        distance: "mse", in units of the features' mean square, or "cosine".
-        forget_teacher: on D_f, the original's features with its forget-specific neurons set to 0 ("pruned"), the
-            mean feature of the retain pictures ("mean"), or no distillation there ("none").
-        pruned_share: share of V's MLP neurons that the pruned teacher lacks.
-        distilled_per_step: retain pictures a step whose features are held; W never sees them for that.
-        mask_threshold: the forget term's gradient reaches only weights whose Fisher information on D_f is at least
-            so many times that on D_r, each divided by its mean; 0: all weights.
     """
 
     ranges: ClassVar[Ranges] = {
         **TrainingSettings.ranges,
-        "npo_beta": (1e-3, 100),
-        "forget_weight": (0, 1000),
-        "retain_weight": (0, 1000),
+        "warmup": (0, 100_000),
         "distil_weight": (0, 1000),
+        "teach_weight": (0, 1000),
         "depth": (0, 1000),
         "pruned_share": (1e-6, 0.999),
         "distilled_per_step": (0, 10_000),
+        "taught_per_step": (1, 10_000),
         "mask_threshold": (0, 1e9),
+        "npo_beta": (1e-3, 100),
+        "forget_weight": (0, 1000),
+        "retain_weight": (0, 1000),
     }
     choices: ClassVar[dict[str, tuple[str, ...]]] = {
-        "forget_loss": ("npo", "ga", "none"),
+        "forget_loss": ("none", "npo", "ga"),
         "distance": ("mse", "cosine"),
-        "forget_teacher": ("pruned", "mean", "none"),
+        "forget_teacher": ("nearest", "pruned", "mean", "none"),
     }
 
+    steps: int = 80
+    learning_rate: float = 4e-4
+    warmup: int = 10
     projector: bool = False
-    forget_loss: str = "npo"
-    npo_beta: float = 0.1
-    forget_weight: float = 0.1
-    retain_weight: float = 1.0
-    distil_weight: float = 1.0
+    distil_weight: float = 2.0
+    teach_weight: float = 1.0
     depth: int = 0
     distance: str = "mse"
-    forget_teacher: str = "mean"
+    moved: bool = True
+    forget_teacher: str = "nearest"
     pruned_share: float = 0.05
-    distilled_per_step: int = 24
+    distilled_per_step: int = 32
+    taught_per_step: int = 12
     mask_threshold: float = 0.0
+    forget_loss: str = "none"
+    npo_beta: float = 0.1
+    forget_weight: float = 0.1
+    retain_weight: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.forget_loss == "none" and (self.forget_teacher == "none" or self.teach_weight == 0):
+            raise UnseeError("nothing forgets: there is neither a teacher on the forget pictures nor a forget_loss")
+
+    def share_of_rate(self, step: int) -> float:
+        rising = min(1.0, (step + 1) / self.warmup) if self.warmup else 1.0
+        return rising * super().share_of_rate(step)
 
 
 class VKD(Method[VKDSettings]):
@@ -89,13 +116,18 @@ class VKD(Method[VKDSettings]):
     moves: ClassVar[str] = "the vision tower, the projector where asked"
     data: ClassVar[tuple[Data, ...]] = ("truth", "retain")
     reference: ClassVar[Reference] = "labels"
-    masked_terms: ClassVar[frozenset[str]] = frozenset({"forget"})
+    protected_pictures: ClassVar[int] = 144
+    masked_terms: ClassVar[frozenset[str]] = frozenset({"forget", "teach"})
     settings_class: ClassVar[type[VKDSettings]] = VKDSettings
 
     def samples(self, built: Sequence[Sample], seed: int = 0) -> list[Sample]:
         """Those with a picture: what is asked without one never meets the parts that move."""
         shown = [s for s in built if s.picture is not None]
         return with_truth(to_forget(shown, self.name), self.name) + to_retain(shown, self.name)
+
+    @property
+    def asks(self) -> bool:
+        return self.settings.forget_loss != "none" or self.settings.retain_weight > 0
 
     def attach(self, vlm: VisionLanguageModel, seed: int) -> None:
         self._seed = seed
@@ -106,25 +138,20 @@ class VKD(Method[VKDSettings]):
         if s.depth > len(vlm.vision_layers):
             raise UnseeError(f"depth = {s.depth}: the vision tower has {len(vlm.vision_layers)} layers")
         self._forget, self._retain = (_pictures(encoded.samples, role) for role in ("forget", "retain"))
+        self._varied = {s.picture.sha256 for s in encoded.samples if s.facet == "variation" and s.picture is not None}
         with torch.no_grad(), vlm.original():
-            held = self._features(vlm, self._retain)
+            held = torch.cat([self._features(vlm, part) for part in _some(vlm, self._retain)])
             taught = self._lesson(vlm, held)
         self._scale = held.square().mean()
-        self._wanted = {p.sha256: f for p, f in zip(self._retain, held, strict=True)}
-        if taught is None:
-            self._forget = []
-        else:
-            self._wanted |= {p.sha256: f for p, f in zip(self._forget, taught, strict=True)}
+        self._kept = dict(zip(self._retain, held, strict=True)) if not s.moved else {}
+        self._taught = {} if taught is None else dict(zip(self._forget, taught, strict=True))
         if s.mask_threshold:
             self.gradient_mask = forget_mask(fisher(encoded, "forget"), fisher(encoded, "retain"), s.mask_threshold)
 
-    def _features(self, vlm: VisionLanguageModel, pictures: Sequence[Picture]) -> torch.Tensor:
+    def _features(self, vlm: VisionLanguageModel, pixels: torch.Tensor) -> torch.Tensor:
         """Visual features at the chosen depth, `[pictures, tokens, width]`; nothing behind it is run."""
-        depth, found = self.settings.depth, []
-        for at in range(0, len(pictures), 32):
-            pixels = vlm.pixels(pictures[at : at + 32])
-            found.append(vlm.see_until(pixels, depth) if depth else vlm.see(pixels).projected)
-        return torch.cat(found).float()
+        depth = self.settings.depth
+        return (vlm.see_until(pixels, depth) if depth else vlm.see(pixels).projected).float()
 
     def _lesson(self, vlm: VisionLanguageModel, held: torch.Tensor) -> torch.Tensor | None:
         """What the teacher, which lacks the concept, sees in the forget pictures."""
@@ -133,13 +160,22 @@ class VKD(Method[VKDSettings]):
             return None
         if s.forget_teacher == "mean":
             return held.mean(0).expand(len(self._forget), *held.shape[1:])
+        forget = list(_some(vlm, self._forget))
+        if s.forget_teacher == "nearest":
+            seen = torch.cat([self._features(vlm, part) for part in forget])
+            # A variation of the picture itself is the nearest of all, and too near.
+            others = [i for i, p in enumerate(self._retain) if p.sha256 not in self._varied] or [*range(len(held))]
+            near = torch.cdist(seen.flatten(1), held[others].flatten(1)).argmin(1).tolist()
+            return held[[others[i] for i in near]]
         ends = mlp_ends(vlm, vlm.anatomy.vision)
-        with recording(ends) as forget:
-            self._features(vlm, self._forget)
-        with recording(ends) as retain:
-            self._features(vlm, self._retain)
-        with without(ends, most_specific(forget, retain, s.pruned_share)):
-            return self._features(vlm, self._forget)
+        with recording(ends) as heard_forgotten:
+            for part in forget:
+                self._features(vlm, part)
+        with recording(ends) as heard_retained:
+            for part in _some(vlm, self._retain):
+                self._features(vlm, part)
+        with without(ends, most_specific(heard_forgotten, heard_retained, s.pruned_share)):
+            return torch.cat([self._features(vlm, part) for part in forget])
 
     def loss(self, logits: torch.Tensor, batch: Batch, totals: Totals) -> dict[str, torch.Tensor]:
         s, forget, retain = self.settings, batch.of("forget", logits), batch.of("retain", logits)
@@ -154,19 +190,40 @@ class VKD(Method[VKDSettings]):
         return terms
 
     def step_terms(self, vlm: VisionLanguageModel, step: int) -> dict[str, torch.Tensor]:
-        """The distillation, of the forget pictures and of others drawn. It never runs W."""
+        """The distances, on pictures drawn. They never run W."""
         s = self.settings
-        draw = random.Random(f"{self._seed}/{step}")
-        kept = draw.sample(self._retain, min(s.distilled_per_step, len(self._retain)))
-        # One picture to forget weighs as much as all those to be kept.
-        sides = [self._far(vlm, side) for side in (self._forget, kept) if side]
-        return {"distil": s.distil_weight * torch.stack(sides).mean()} if sides and s.distil_weight else {}
+        rng = random.Random(f"{self._seed}/{step}")
+        terms = {}
+        kept = rng.sample(self._retain, min(s.distilled_per_step, len(self._retain)))
+        if kept and s.distil_weight:
+            pixels = vlm.pixels(kept)
+            if s.moved:
+                # A variation is recoloured already, and of what is forgotten the colours may be the whole look.
+                pixels = moved(pixels, [p.sha256 not in self._varied for p in kept], rng)
+                with torch.no_grad(), vlm.original():
+                    wanted = self._features(vlm, pixels)
+            else:
+                wanted = torch.stack([self._kept[p] for p in kept])
+            terms["distil"] = s.distil_weight * self._far(self._features(vlm, pixels), wanted)
+        if self._taught and s.teach_weight:
+            taught = rng.choices(self._forget, k=s.taught_per_step) if s.moved else self._forget
+            pixels = vlm.pixels(taught)
+            if s.moved:
+                pixels = moved(pixels, [False] * len(taught), rng)
+            wanted = torch.stack([self._taught[p] for p in taught])
+            terms["teach"] = s.teach_weight * self._far(self._features(vlm, pixels), wanted)
+        return terms
 
-    def _far(self, vlm: VisionLanguageModel, pictures: Sequence[Picture]) -> torch.Tensor:
-        found, wanted = self._features(vlm, pictures), torch.stack([self._wanted[p.sha256] for p in pictures])
+    def _far(self, found: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
         if self.settings.distance == "cosine":
             return 1 - F.cosine_similarity(found, wanted, dim=-1).mean()
         return F.mse_loss(found, wanted) / self._scale
+
+
+def _some(vlm: VisionLanguageModel, pictures: Sequence[Picture], size: int = 32) -> Iterator[torch.Tensor]:
+    """Pixels of some pictures at a time."""
+    for at in range(0, len(pictures), size):
+        yield vlm.pixels(pictures[at : at + size])
 
 
 def _pictures(samples: Sequence[Sample], role: str) -> list[Picture]:
