@@ -12,7 +12,7 @@ from test_methods import BUILT, REQUEST
 from unsee.errors import UnseeError
 from unsee.losses import answer_cross_entropy
 from unsee.methods import make_method
-from unsee.methods.base import Answers, Totals
+from unsee.methods.batch import Answers, Totals
 from unsee.methods.encoded import Encoded
 from unsee.methods.mmunlearner import MMUnlearner
 from unsee.methods.saliency import fisher, forget_mask

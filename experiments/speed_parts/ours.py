@@ -13,7 +13,8 @@ from transformers import DynamicCache
 from speed_parts.world import CONCEPT, World
 from unsee.data import Request, Sample
 from unsee.losses import answer_cross_entropy, dual_masked_kl
-from unsee.methods.base import Batch, Method, Reference, Totals
+from unsee.methods.base import Method
+from unsee.methods.batch import Batch, Reference, Totals
 from unsee.methods.encoded import Encoded
 from unsee.methods.gradients import gradients
 from unsee.methods.siu import SIU

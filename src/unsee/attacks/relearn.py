@@ -22,7 +22,8 @@ from unsee.data import Concept, Picture, Request, Sample
 from unsee.data.wording import CONFIRMING, naming_questions
 from unsee.errors import UnseeError
 from unsee.losses import answer_cross_entropy
-from unsee.methods.base import Batch, Data, LoraMethod, Totals
+from unsee.methods.base import Data, LoraMethod
+from unsee.methods.batch import Batch, Totals
 from unsee.methods.settings import LoraSettings
 from unsee.metrics.text import yes_or_no
 from unsee.models import Question, VisionLanguageModel, answer

@@ -11,7 +11,8 @@ import torch
 from unsee.data import Sample
 from unsee.losses import dpo
 from unsee.methods.answers import with_refusals, with_truth
-from unsee.methods.base import Answers, Data, Reference, Totals
+from unsee.methods.base import Data
+from unsee.methods.batch import Answers, Reference, Totals
 from unsee.methods.forget_retain import ForgetRetain, ForgetRetainSettings
 from unsee.methods.settings import Ranges
 

@@ -12,7 +12,7 @@ from torch.nn.utils.rnn import pad_sequence
 from unsee.data import Sample
 from unsee.data.concept import pack_by_picture
 from unsee.errors import UnseeError
-from unsee.methods.base import PART, Batch, Reference, Totals
+from unsee.methods.batch import PART, Batch, Reference, Totals
 from unsee.models import VisionLanguageModel
 from unsee.models.packing import EncodedPack, batches, collate
 from unsee.models.prompting import Suffix, spans_of

@@ -12,7 +12,8 @@ import torch
 from unsee.data import Sample
 from unsee.losses import answer_cross_entropy
 from unsee.methods.answers import to_forget, to_retain, with_truth
-from unsee.methods.base import Answers, Batch, LoraMethod, Totals
+from unsee.methods.base import LoraMethod
+from unsee.methods.batch import Answers, Batch, Totals
 from unsee.methods.settings import LoraSettings, Ranges
 
 

@@ -7,7 +7,8 @@ from typing import ClassVar
 import torch
 
 from unsee.losses import answer_cross_entropy
-from unsee.methods.base import Answers, Data, Totals
+from unsee.methods.base import Data
+from unsee.methods.batch import Answers, Totals
 from unsee.methods.forget_retain import ForgetRetain, ForgetRetainSettings
 
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 
-from unsee.methods.base import Batch, Method, Totals
+from unsee.methods.base import Method
+from unsee.methods.batch import Batch, Totals
 from unsee.methods.encoded import Encoded
 
 

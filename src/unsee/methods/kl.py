@@ -7,7 +7,8 @@ from typing import ClassVar
 import torch
 
 from unsee.losses import kl_divergence
-from unsee.methods.base import Answers, Data, Reference, Totals
+from unsee.methods.base import Data
+from unsee.methods.batch import Answers, Reference, Totals
 from unsee.methods.gd import GD
 
 

@@ -13,7 +13,8 @@ from unsee.data import Request, Sample
 from unsee.errors import UnseeError
 from unsee.losses import label_log_probs
 from unsee.methods.answers import to_forget, to_retain, with_truth
-from unsee.methods.base import Batch, Data, Method, Totals
+from unsee.methods.base import Data, Method
+from unsee.methods.batch import Batch, Totals
 from unsee.methods.encoded import Encoded
 from unsee.methods.misdirection import distance, lengths, original_states
 from unsee.methods.settings import Ranges, TrainingSettings

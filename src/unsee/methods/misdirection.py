@@ -8,7 +8,8 @@ from typing import Any
 import torch
 
 from unsee.losses import squared_distance
-from unsee.methods.base import Answers, Method
+from unsee.methods.base import Method
+from unsee.methods.batch import Answers
 from unsee.methods.encoded import Encoded
 
 States = Mapping[int, torch.Tensor]

@@ -10,7 +10,8 @@ import torch
 from unsee.data import Sample
 from unsee.losses import answer_cross_entropy
 from unsee.methods.answers import with_refusals
-from unsee.methods.base import Answers, Data, Totals
+from unsee.methods.base import Data
+from unsee.methods.batch import Answers, Totals
 from unsee.methods.forget_retain import ForgetRetain, ForgetRetainSettings
 
 

@@ -11,7 +11,8 @@ import torch
 from unsee.data import Sample
 from unsee.errors import UnseeError
 from unsee.losses import answer_cross_entropy
-from unsee.methods.base import Batch, Data, LoraMethod, Totals
+from unsee.methods.base import Data, LoraMethod
+from unsee.methods.batch import Batch, Totals
 from unsee.methods.settings import LoraSettings, Ranges
 
 

@@ -11,7 +11,8 @@ import torch
 from unsee.data import Request, Sample
 from unsee.errors import UnseeError
 from unsee.losses import squared_distance
-from unsee.methods.base import Answers, Batch, Data, Totals
+from unsee.methods.base import Data
+from unsee.methods.batch import Answers, Batch, Totals
 from unsee.methods.encoded import Encoded
 from unsee.methods.forget_retain import ForgetRetain, ForgetRetainSettings
 from unsee.methods.misdirection import distance, lengths, original_states

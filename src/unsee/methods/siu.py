@@ -11,7 +11,8 @@ import torch
 from unsee.data import Concept, Request, Sample
 from unsee.errors import UnseeError
 from unsee.losses import answer_cross_entropy, dual_masked_kl
-from unsee.methods.base import Batch, Data, LoraMethod, Reference, Totals
+from unsee.methods.base import Data, LoraMethod
+from unsee.methods.batch import Batch, Reference, Totals
 from unsee.methods.encoded import Encoded
 from unsee.methods.settings import LoraSettings, Ranges
 from unsee.models import VisionLanguageModel

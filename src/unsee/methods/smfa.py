@@ -20,7 +20,8 @@ from unsee.data import Sample
 from unsee.errors import UnseeError
 from unsee.losses import answer_cross_entropy
 from unsee.methods.answers import with_refusals
-from unsee.methods.base import Answers, Batch, Data, Totals
+from unsee.methods.base import Data
+from unsee.methods.batch import Answers, Batch, Totals
 from unsee.methods.forget_retain import ForgetRetain, ForgetRetainSettings
 from unsee.methods.settings import Ranges
 from unsee.models import VisionLanguageModel

@@ -8,7 +8,8 @@ from typing import ClassVar
 import torch
 
 from unsee.losses import undial
-from unsee.methods.base import Answers, Data, Reference, Totals
+from unsee.methods.base import Data
+from unsee.methods.batch import Answers, Reference, Totals
 from unsee.methods.forget_retain import ForgetRetain, ForgetRetainSettings
 from unsee.methods.settings import Ranges
 

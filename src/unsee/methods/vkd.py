@@ -19,7 +19,8 @@ from unsee.data import Picture, Request, Sample
 from unsee.errors import UnseeError
 from unsee.losses import answer_cross_entropy, npo
 from unsee.methods.answers import to_forget, to_retain, with_truth
-from unsee.methods.base import Batch, Data, Method, Reference, Totals
+from unsee.methods.base import Data, Method
+from unsee.methods.batch import Batch, Reference, Totals
 from unsee.methods.encoded import Encoded
 from unsee.methods.saliency import fisher, forget_mask
 from unsee.methods.settings import Ranges, TrainingSettings
