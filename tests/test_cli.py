@@ -364,7 +364,7 @@ def test_without_test_pictures_variations_of_the_one_are_used(
     unsee: Call, knowing_folder: Path, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shipped = [draw(s, v) for s in OTHERS for v in (0, 1)]
-    monkeypatch.setattr(cli, "_shipped_pictures", lambda concept: shipped)
+    monkeypatch.setattr(cli, "_shipped_pictures", lambda concepts, count: shipped[:count])
     monkeypatch.chdir(tmp_path)
     changes: dict[str, Any] = {"test_images": None, "protected_images": None, "set": "steps=2"}
     said = arguments(knowing_folder, files, tmp_path, **changes, new_answer="unknown", facts=tmp_path / "facts.json")

@@ -16,7 +16,7 @@ from test_packing import close, loosen, plain_logits, plain_states
 from unsee.benchmarks.protocol import Originals, Protocol, asked_of_unseen
 from unsee.data import Concept, Request, Sample
 from unsee.errors import UnseeError
-from unsee.methods import REGISTRY, Method, base, describe, get_method, make_method, read_changes
+from unsee.methods import REGISTRY, Method, describe, get_method, make_method, read_changes
 from unsee.methods import gradients as library
 from unsee.methods.answers import REFUSALS
 from unsee.methods.base import LoraMethod
@@ -244,7 +244,7 @@ def test_a_part_of_the_answers_at_a_time_gives_the_same_gradients(
     tiny: VisionLanguageModel, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With parts of one sample, the smallest there are."""
-    monkeypatch.setattr(base, "PART", 1)
+    monkeypatch.setattr("unsee.methods.batch.PART", 1)
     method, samples = prepared(tiny, name, **CHANGES.get(name, {}))
     loosen(tiny)
     encoded = Encoded(tiny, samples, method.reference, method.pairs)
@@ -264,7 +264,7 @@ def test_parts_are_as_large_as_they_may_be(tiny: VisionLanguageModel, monkeypatc
         assert batch.reference is not None
         sizes = batch.sample.unique_consecutive(return_counts=True)[1].tolist()
         for most in (1, max(sizes), sum(sizes) - 1, sum(sizes)):
-            monkeypatch.setattr(base, "PART", most * 100)
+            monkeypatch.setattr("unsee.methods.batch.PART", most * 100)
             parts = list(batch.parts(100))
             assert torch.equal(torch.cat([p.tensors.labels for _, p in parts]), batch.tensors.labels)
             assert torch.equal(torch.cat([batch.reference[rows] for rows, _ in parts]), batch.reference)
