@@ -30,7 +30,7 @@ from quality_parts.objective import PARTS
 from quality_parts.records import Results
 from quality_parts.search import Among, Budget, Log, Search, Space, in_turn
 from quality_parts.tables import asked, failures, markdown, over_concepts, plain, pooled, shares_of, told
-from unsee.methods import get_method
+from unsee.methods import make_method
 
 STEPS = Among((6, 10, 16, 24))
 WEIGHT = Log(0.3, 10)
@@ -70,8 +70,10 @@ COLUMNS = {"em": "EM", "degenerate_rate": "degenerate", "specificity_naming": "n
 
 def fixed(method: str) -> Settings:
     """What all trials of a method have, its first with nothing else changed."""
-    known = get_method(method).settings_class.__dataclass_fields__
-    return {k: v for k, v in {**SHORT_PLAN, **SAME_LORA}.items() if k in known}
+    made = make_method(method)
+    plan = SHORT_PLAN if made.asks else {}  # steps that ask nothing are of another kind, and another number
+    known = made.settings_class.__dataclass_fields__
+    return {k: v for k, v in {**plan, **SAME_LORA}.items() if k in known}
 
 
 def search_of(method: str, budget: Budget, on: Sequence[Block], sizes: Sizes, seed: int) -> Search:
