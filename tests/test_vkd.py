@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from unsee.methods.saliency import fisher, forget_mask
 from unsee.methods.vkd import VKD
 from unsee.models import VisionLanguageModel
 from unsee.models.lora import merged, remove_lora
+from unsee.models.moved import moved
 from unsee.models.neurons import mlp_ends, most_specific, recording, without
 from unsee.training import History, train
 
@@ -120,6 +122,23 @@ def test_the_original_sees_the_same_moved_pixels(tiny: VisionLanguageModel) -> N
     assert method.step_terms(tiny, 0)["distil"].item() == 0
 
 
+def test_pictures_are_placed_anew_and_recoloured_where_told() -> None:
+    plain = torch.tensor([0.5, -0.5, 1.0])[None, :, None, None].expand(2, 3, 24, 24)  # looks the same wherever it is
+    kept, recoloured = moved(plain, [False, True], random.Random(0))
+    assert torch.allclose(kept, plain[0], atol=1e-6)
+    assert float(recoloured.flatten(1).std(1).max()) < 1e-6 and float((recoloured - plain[1]).abs().max()) > 0.01
+    spot = torch.zeros(8, 3, 48, 48, dtype=torch.bfloat16)
+    spot[..., 20:28, 20:28] = 1
+    found = moved(spot, [False] * 8, random.Random(0))
+    assert found.dtype == spot.dtype and len({tuple(p.flatten().tolist()) for p in found}) == 8
+    assert torch.equal(found, moved(spot, [False] * 8, random.Random(0)))
+    for picture in found[:, 0].float():
+        assert 64 / 1.3**2 - 12 < float(picture.sum()) < 64 * 1.3**2 + 12
+        rows, columns = picture.nonzero(as_tuple=True)
+        middle = [float((at * picture[rows, columns]).sum() / picture.sum()) for at in (rows, columns)]
+        assert all(abs(m - 23.5) < 48 * 0.1 * 1.3 * 1.3 + 1 for m in middle)
+
+
 def test_by_default_the_language_model_never_runs(tiny: VisionLanguageModel, tmp_path: Path) -> None:
     ran: list[str] = []
     hook = tiny.part(tiny.anatomy.language).register_forward_hook(lambda *_: ran.append("W"))
@@ -209,17 +228,17 @@ def test_the_mask_is_applied_to_the_forget_term_alone(tiny: VisionLanguageModel,
     before = {n: p.detach().clone() for n, p in tiny.model.named_parameters()}
     remove_lora(tiny)
 
-    def moved(**weights: float) -> dict[str, torch.Tensor]:
+    def changed(**weights: float) -> dict[str, torch.Tensor]:
         run(tiny, tmp_path, mask_threshold=1.0, forget_loss="npo", steps=1, **weights)
         after = {n: p.detach().clone() for n, p in tiny.model.named_parameters()}
         remove_lora(tiny)
         return {n: after[n] != before[n] for n in masks}
 
     for weights in ({"teach_weight": 0.0}, {"forget_weight": 0.0}):
-        forgetting = moved(distil_weight=0.0, **weights)
+        forgetting = changed(distil_weight=0.0, **weights)
         assert any(m.any() for m in forgetting.values())
         assert not any((m & ~masks[n]).any() for n, m in forgetting.items())
-    retaining = moved(forget_weight=0.0, teach_weight=0.0, distil_weight=0.0, retain_weight=1.0)
+    retaining = changed(forget_weight=0.0, teach_weight=0.0, distil_weight=0.0, retain_weight=1.0)
     assert any((m & ~masks[n]).any() for n, m in retaining.items())
 
 
