@@ -193,7 +193,8 @@ def main() -> None:
     attack = RelearnSettings(side=args.side, steps=args.steps, learning_rate=args.learning_rate)
     plan = Plan(tuple(args.models), args.seeds, tuple(args.shares), attack)
     names = chosen_concepts(args.split, args.concepts)
-    cases = [mini_case(name, args.test_pictures, args.utility_pictures) for name in names]
+    methods = [m for m in args.models if m != ORIGINAL]
+    cases = [mini_case(name, args.test_pictures, args.utility_pictures, methods) for name in names]
     rows = run(
         plan, cases, lambda: unsee.open_model("mini", args.device), args.json, lambda line: print(line, flush=True)
     )

@@ -19,6 +19,7 @@ import pytest
 import torch
 import yaml
 from conftest import SHAPES, draw
+from safetensors.torch import load_file
 from test_packing import plain_logits
 from test_training import changed, weights
 
@@ -30,7 +31,7 @@ from unsee.data.wording import CONFIRMING, detail_questions, knowing_questions, 
 from unsee.errors import RunFolderError, TrainingError, UnknownConceptError, UnseeError
 from unsee.methods import make_method
 from unsee.metrics import METRICS, read_answers
-from unsee.models import Question, Reply, VisionLanguageModel, answer, load
+from unsee.models import Question, Reply, VisionLanguageModel, answer, fitting_dtype, load
 from unsee.models.lora import remove_lora
 from unsee.runs import Run, export_merged, forget, open_run
 
@@ -129,6 +130,32 @@ def test_the_model_given_carries_the_adapter_and_can_be_had_back(finished: Finis
     assert changed(weights(vlm), weights(opened)) == set()
     remove_lora(opened)
     assert changed(weights(load(str(knowing_folder), dtype=torch.float32)), weights(opened)) == set()
+
+
+@pytest.mark.parametrize("fitting", [torch.bfloat16, torch.float32])
+def test_bfloat16_is_computed_with_where_the_processor_can(
+    finished: Finished, knowing_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fitting: torch.dtype
+) -> None:
+    shutil.copytree(finished[0].path, half := tmp_path / "run")
+    config = yaml.safe_load((half / "config.yaml").read_text())
+    config["model"] |= {"dtype": "bfloat16", "sha256": load(str(knowing_folder), dtype=torch.bfloat16).weights_sha256()}
+    (half / "config.yaml").write_text(yaml.safe_dump(config))
+    monkeypatch.setattr("unsee.runs.using.fitting_dtype", lambda device: fitting)
+    opened = open_run(half)
+    assert opened.base.dtype == fitting
+    assert "circle" not in answer(opened, [Question("Which object is this?", draw("circle", 30))])[0].text
+    exported = load_file(export_merged(half, tmp_path / "deployed") / "model.safetensors")
+    assert {v.dtype for v in exported.values()} == {torch.bfloat16}  # whatever it is computed with here
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_the_precision_is_what_the_processor_knows(
+    knowing_folder: Path, monkeypatch: pytest.MonkeyPatch, known: bool
+) -> None:
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: known)
+    usual = torch.bfloat16 if known else torch.float32
+    assert fitting_dtype("cpu") == load(str(knowing_folder)).base.dtype == usual
+    assert fitting_dtype("cuda") == load(str(knowing_folder), dtype=torch.bfloat16).base.dtype == torch.bfloat16
 
 
 # ---- standard artifacts, read by others

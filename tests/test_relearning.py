@@ -114,9 +114,11 @@ def test_a_picture_tested_on_is_no_pool() -> None:
 @pytest.mark.parametrize("name", ["cat", "Galdo Kallowen"])
 def test_pools_of_the_mini_data_are_disjoint(name: str) -> None:
     data = mini_data()
-    case = cases.mini_case(name, 25, 25)
+    case = cases.mini_case(name, 25, 25, ["siu", "vkd"])
     pool, control = ({p.sha256 for _, p in some} for some in (case.pool, case.control))
-    given = {p.sha256 for p in (*case.request.pictures, *case.request.protected)}
+    siu, vkd = case.request_of("siu"), case.request_of("vkd")
+    assert (len(siu.protected), len(vkd.protected)) == (48, 144) and siu.pictures == vkd.pictures
+    given = {p.sha256 for r in (siu, vkd) for p in (*r.pictures, *r.protected)}
     tested = {i.picture.sha256 for i in case.items}
     assert len(pool) == 11 and len(control) == 17
     assert not pool & control and not (pool | control) & (tested | given) and not tested & given

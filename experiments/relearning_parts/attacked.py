@@ -65,6 +65,9 @@ def settings_of(case: Case, model: str, attack: RelearnSettings, changes: dict[s
     """All that was set: lines made with other settings, data or questions are not mixed with these."""
     asked = [[i.picture.sha256 if i.picture else "", i.question] for i in case.items]
     shown = [[concept.name, p.sha256] for concept, p in (*case.pool, *case.control)]
+    if model != ORIGINAL:
+        request = case.request_of(model)
+        shown += [[case.name, p.sha256] for p in (*request.pictures, *request.protected)]
     return {
         "attack": dataclasses.asdict(attack),
         "unlearning": {} if model == ORIGINAL else dataclasses.asdict(make_method(model, "default", changes).settings),
@@ -148,11 +151,9 @@ def attacked(
 
 def unlearn(vlm: VisionLanguageModel, case: Case, method: str, seed: int, changes: dict[str, Any]) -> None:
     """Make the model forget, as `unsee forget` does with its default preset, and merge what was learned into it."""
-    concept, pictures = case.request.concept, case.request.pictures
+    request = case.request_of(method)
     # What is asked here goes nowhere: the arms ask their own questions, of the merged model.
-    protocol = Protocol(concept, asked_of_training(concept, pictures))
+    protocol = Protocol(request.concept, asked_of_training(request.concept, request.pictures))
     with tempfile.TemporaryDirectory() as folder:
-        unsee.forget(
-            vlm, case.request, make_method(method, "default", changes), protocol, Path(folder) / "run", seed=seed
-        )
+        unsee.forget(vlm, request, make_method(method, "default", changes), protocol, Path(folder) / "run", seed=seed)
     merged(vlm)

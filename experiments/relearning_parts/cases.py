@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from unsee.benchmarks.mini import request_for
 from unsee.benchmarks.protocol import Item, asked_of_others, asked_of_unseen
 from unsee.benchmarks.wording import CONFIRMING
 from unsee.data import Concept, Picture, Request
+from unsee.methods import get_method
 from unsee.metrics import Answer
 from unsee.mini.data import MiniData, mini_data
 from unsee.models import Question, VisionLanguageModel, answer
@@ -24,18 +25,23 @@ class Case:
     Args:
         request: by which it was unlearned.
         pool: training-side pictures of the concept that neither the request nor the test has.
-        control: as good as that for other concepts; none of the request's pictures is among them.
+        control: as good as that for other concepts; none of the requests' pictures is among them.
         items: what is asked after each fine-tune.
+        requests: by method, where it takes another number of pictures of others.
     """
 
     request: Request
     pool: Shown
     control: Shown
     items: list[Item]
+    requests: dict[str, Request] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
         return self.request.concept.name
+
+    def request_of(self, method: str) -> Request:
+        return self.requests.get(method, self.request)
 
 
 def questions(concept: Concept, own: Sequence[Picture], same_kind: Shown, others: Shown) -> list[Item]:
@@ -55,8 +61,10 @@ def questions(concept: Concept, own: Sequence[Picture], same_kind: Shown, others
     return items + asked_of_others(others, [c for c, _ in others], concept, random.Random(0))
 
 
-def mini_case(name: str, test_pictures: int, utility_pictures: int, data: MiniData | None = None) -> Case:
-    """A concept of the mini data.
+def mini_case(
+    name: str, test_pictures: int, utility_pictures: int, methods: Sequence[str] = (), data: MiniData | None = None
+) -> Case:
+    """A concept of the mini data, for these methods.
 
     The pool has its training pictures but the first, which is the request's; the control as many of `protected`
     concepts of all kinds, each picture of another concept as far as they go, and half as many to spare: the original
@@ -64,7 +72,9 @@ def mini_case(name: str, test_pictures: int, utility_pictures: int, data: MiniDa
     """
     data = data or mini_data()
     request = request_for(name, data=data)
-    concept, given = request.concept, {p.sha256 for p in (*request.pictures, *request.protected)}
+    requests = {m: request_for(name, protected=get_method(m).protected_pictures, data=data) for m in methods}
+    concept = request.concept
+    given = {p.sha256 for r in (request, *requests.values()) for p in (*r.pictures, *r.protected)}
     pool = [(concept, p) for p in data.training_pictures(concept.name, 10_000) if p.sha256 not in given]
     held = [c.concept for c in data.of("protected") if c.concept.name != concept.name]
     order = random.Random(concept.name).sample(held, len(held))
@@ -76,7 +86,8 @@ def mini_case(name: str, test_pictures: int, utility_pictures: int, data: MiniDa
     spread = min(utility_pictures, len(utility))  # over all kinds: the concepts stand in order of kind
     others = in_turn([utility[i * len(utility) // spread] for i in range(spread)], utility_pictures, data)
     own = data.test_pictures(concept.name, test_pictures)
-    return Case(request, pool, spare[: -(-3 * len(pool) // 2)], questions(concept, own, near, others))
+    items = questions(concept, own, near, others)
+    return Case(request, pool, spare[: -(-3 * len(pool) // 2)], items, requests)
 
 
 def in_turn(concepts: Sequence[Concept], count: int, data: MiniData) -> Shown:

@@ -299,13 +299,19 @@ class VisionLanguageModel:
         return digest.hexdigest()
 
 
-def load(model: str, device: str = "cpu", dtype: torch.dtype = torch.bfloat16) -> VisionLanguageModel:
+def fitting_dtype(device: str = "cpu") -> torch.dtype:
+    """bfloat16; float32 on a processor without instructions for bfloat16, which would be some hundred times slower."""
+    known = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return torch.bfloat16 if torch.device(device).type != "cpu" or known else torch.float32
+
+
+def load(model: str, device: str = "cpu", dtype: torch.dtype | None = None) -> VisionLanguageModel:
     """Load a model by folder or hub name.
 
     Args:
         model: a folder that `save_pretrained` wrote, or a hub name ("llava-hf/llava-1.5-7b-hf").
         device: "cpu", "cuda", "cuda:1", ...
-        dtype: of the weights.
+        dtype: of the weights; None: `fitting_dtype`.
 
     Raises:
         UnseeError: there is no such model or device, its family is not supported, or its files are damaged.
@@ -318,6 +324,7 @@ def load(model: str, device: str = "cpu", dtype: torch.dtype = torch.bfloat16) -
         raise UnseeError(f"unknown model {model!r}: give '{MINI}', a folder written by save_pretrained, or a hub name")
     source = str(folder) if folder.exists() else model
     place = _device(device)
+    dtype = dtype or fitting_dtype(device)
     try:
         config = AutoConfig.from_pretrained(source)
         anatomy_of(config.model_type)

@@ -11,15 +11,22 @@ import torch
 from unsee.errors import RunFolderError, UnseeError
 from unsee.mini.assembly import Progress as AssemblyProgress
 from unsee.mini.assembly import mini_path
-from unsee.models import MINI, VisionLanguageModel, load
+from unsee.models import MINI, VisionLanguageModel, fitting_dtype, load
 from unsee.models.lora import load_adapter, merged
 from unsee.runs.folder import read_finished
 
 
 def open_model(
-    name: str, device: str = "cpu", dtype: torch.dtype = torch.bfloat16, progress: AssemblyProgress | None = None
+    name: str, device: str = "cpu", dtype: torch.dtype | None = None, progress: AssemblyProgress | None = None
 ) -> VisionLanguageModel:
-    """A model by name: "mini" for the embedded one (assembled on first use), a folder, or a hub name."""
+    """A model by name: "mini" for the embedded one (assembled on first use), a folder, or a hub name.
+
+    Args:
+        name: of the model.
+        device: where it is put.
+        dtype: of its weights; None: what is fast on the device, `unsee.models.fitting_dtype`.
+        progress: told of the assembly of the embedded one.
+    """
     if name == MINI:
         vlm = load(str(mini_path(progress)), device, dtype)
         vlm.name = "unsee-mini"
@@ -28,11 +35,21 @@ def open_model(
 
 
 def open_run(run: Path, device: str = "cpu", progress: AssemblyProgress | None = None) -> VisionLanguageModel:
-    """The model of a run, in the precision it was made with, its adapter on; `original()` switches it off.
+    """The model of a run, its adapter on; `original()` switches it off.
+
+    It is in the precision it was made with, but for bfloat16 where the processor cannot: there the same weights are
+    computed with in float32.
 
     Raises:
         RunFolderError: not a finished run, or its model is not the one it was made with.
     """
+    vlm = _as_made(run, device, progress)
+    if vlm.base.dtype == torch.bfloat16 and fitting_dtype(device) == torch.float32:
+        vlm.model.float()
+    return vlm
+
+
+def _as_made(run: Path, device: str, progress: AssemblyProgress | None) -> VisionLanguageModel:
     run = Path(run)
     config = read_finished(run)
     said = config["model"]
@@ -63,7 +80,7 @@ def export_merged(run: Path, folder: Path, progress: AssemblyProgress | None = N
     folder = Path(folder)
     if os.path.lexists(folder):
         raise UnseeError(f"{folder} exists already; choose another folder")
-    vlm = merged(open_run(run, progress=progress))
+    vlm = merged(_as_made(run, "cpu", progress))
     partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
     try:
         partial.mkdir(parents=True)
