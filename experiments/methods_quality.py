@@ -23,7 +23,7 @@ import json
 from collections.abc import Sequence
 from statistics import median
 
-from quality_parts.command import parser_for, part_of, sizes_of
+from quality_parts.command import opened, parser_for, part_of, sizes_of
 from quality_parts.estimate import ahead, basis
 from quality_parts.jobs import REDUCED, SHORT_PLAN, Block, Job, Mini, Settings, Sizes, blocks, chosen_concepts
 from quality_parts.objective import PARTS
@@ -181,10 +181,9 @@ def main(given: list[str] | None = None) -> None:
         print(f"together about {sum(s for _, s in found) / 3600:.1f} h; {basis(results)}")
         return
     if not args.tables:
-        import unsee
         from quality_parts.bench import Bench
 
-        bench = Bench(unsee.open_model("mini", args.device), results)
+        bench = Bench(opened(args), results)
         if args.phase != "report":
             bench.go(in_turn(searches, results), told)
         if args.phase != "tune":

@@ -46,7 +46,9 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-import unsee
+import torch
+
+from quality_parts.command import add_model, dtype_of, opened
 from quality_parts.jobs import chosen_concepts
 from quality_parts.records import append, read
 from relearning_parts.attacked import ORIGINAL, Arm, Pools, Row, arms_of, attacked, settings_of
@@ -70,6 +72,7 @@ class Plan:
         shares: of the pool, in per cent.
         attack: settings of the fine-tune.
         unlearning: by method, settings that are not its defaults.
+        dtype: of the models.
     """
 
     models: tuple[str, ...] = MODELS
@@ -77,6 +80,7 @@ class Plan:
     shares: tuple[float, ...] = SHARES
     attack: RelearnSettings = field(default_factory=RelearnSettings)
     unlearning: dict[str, dict[str, Any]] = field(default_factory=dict)
+    dtype: torch.dtype = torch.float32
 
     def changes(self, model: str) -> dict[str, Any]:
         return self.unlearning.get(model, {})
@@ -134,7 +138,7 @@ def run(
     wanted: dict[tuple[int, str, str], list[tuple[Arm, str]]] = {}
     for seed, case, model in itertools.product(range(plan.seeds), cases, plan.models):
         about = {"concept": case.name, "model": model, "seed": seed}
-        about["settings"] = settings_of(case, model, plan.attack, plan.changes(model))
+        about["settings"] = settings_of(case, model, plan.attack, plan.changes(model), plan.dtype)
         wanted[seed, case.name, model] = [
             (arm, key({**about, "arm": arm.name, "share": arm.share, "part": arm.part}))
             for arm in arms_of(model, plan.shares)
@@ -188,16 +192,14 @@ def main() -> None:
     parser.add_argument("--learning-rate", type=float, default=RelearnSettings.learning_rate)
     parser.add_argument("--test-pictures", type=int, default=25, help="of the concept, and of others of its kind")
     parser.add_argument("--utility-pictures", type=int, default=25, help="of concepts of all kinds")
-    parser.add_argument("--device", default="cpu")
+    add_model(parser)
     args = parser.parse_args()
     attack = RelearnSettings(side=args.side, steps=args.steps, learning_rate=args.learning_rate)
-    plan = Plan(tuple(args.models), args.seeds, tuple(args.shares), attack)
+    plan = Plan(tuple(args.models), args.seeds, tuple(args.shares), attack, dtype=dtype_of(args))
     names = chosen_concepts(args.split, args.concepts)
     methods = [m for m in args.models if m != ORIGINAL]
     cases = [mini_case(name, args.test_pictures, args.utility_pictures, methods) for name in names]
-    rows = run(
-        plan, cases, lambda: unsee.open_model("mini", args.device), args.json, lambda line: print(line, flush=True)
-    )
+    rows = run(plan, cases, lambda: opened(args), args.json, lambda line: print(line, flush=True))
     print("\n" + tables(rows))
     draw(rows, args.plot)
     print(f"\nthe curves are drawn in {args.plot}")

@@ -8,7 +8,7 @@ prints the tables from what is there. Nothing here is tuned: settings come from 
 
 from __future__ import annotations
 
-from quality_parts.command import parser_for, part_of, sizes_of, value_of
+from quality_parts.command import opened, parser_for, part_of, sizes_of, value_of
 from quality_parts.estimate import ahead, basis
 from quality_parts.jobs import Job, Mini, Sizes, blocks, chosen_concepts
 from quality_parts.records import Results
@@ -64,10 +64,9 @@ def main(given: list[str] | None = None) -> None:
         print(ahead("SIU", wanted, results, Mini())[0], basis(results), sep="\n")
         return
     if not args.tables:
-        import unsee
         from quality_parts.bench import Bench
 
-        Bench(unsee.open_model("mini", args.device), results).go(wanted, told)
+        Bench(opened(args), results).go(wanted, told)
     print(f"## SIU on `{args.split}`\n\n{beside(results, by_preset)}")
     for preset, jobs in by_preset.items():
         if results.all_of(jobs):

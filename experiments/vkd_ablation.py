@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from quality_parts.command import parser_for, part_of, sizes_of, value_of
+from quality_parts.command import opened, parser_for, part_of, sizes_of, value_of
 from quality_parts.estimate import ahead, basis
 from quality_parts.factorial import Row, effect, fraction, mixed, resolution
 from quality_parts.jobs import REDUCED, SHORT_PLAN, Block, Job, Mini, Settings, Sizes, blocks, chosen_concepts
@@ -176,10 +176,9 @@ def main(given: list[str] | None = None) -> None:
         print(ahead("VKD ablation", wanted, ablation.results, Mini())[0], basis(ablation.results), sep="\n")
         return
     if not args.tables:
-        import unsee
         from quality_parts.bench import Bench
 
-        Bench(unsee.open_model("mini", args.device), ablation.results).go(wanted, told)
+        Bench(opened(args), ablation.results).go(wanted, told)
     show(ablation)
 
 

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from conftest import FACTS, SHAPES, draw
 
 import methods_quality
@@ -156,6 +157,9 @@ def test_what_was_run_is_not_run_again(
     changed = Results(tmp_path / "changed.jsonl.gz")
     changed.append(record | {"settings": record["settings"] | {"max_grad_norm": 7.0}})
     assert changed.of(jobs[0]) is None
+    knowing.model.to(torch.bfloat16)
+    with pytest.raises(SystemExit, match="answers of other weights, or of these in another precision than bfloat16"):
+        Bench(knowing, Results(path), Shapes())
 
 
 def _counted(ask: Any, counts: list[int]) -> Any:

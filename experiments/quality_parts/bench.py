@@ -34,12 +34,21 @@ class Bench:
         results: where records go, and what an earlier call left.
         source: of requests and questions.
         clock: seconds; a run's time is from facets given to answers scored, without what runs share.
+
+    Raises:
+        SystemExit: the results are of another model.
     """
 
     def __init__(
         self, vlm: Any, results: Results, source: Source | None = None, clock: Callable[[], float] = time.perf_counter
     ):
         self.vlm, self.results, self.clock = vlm, results, clock
+        self._weights = vlm.weights_sha256()
+        if {r["versions"]["weights"] for r in results.lines if r["line"] == ORIGINAL} - {self._weights}:
+            raise SystemExit(
+                f"{results.path} holds answers of other weights, or of these in another precision than "
+                f"{str(vlm.base.dtype).removeprefix('torch.')}: they are not mixed; give another --json, or --dtype"
+            )
         self.source: Source = source or Mini()
         self._memory = Originals()
         self._asked: set[str] = set()
@@ -127,7 +136,7 @@ class Bench:
                     "concept": job.concept,
                     "sizes": dataclasses.asdict(job.sizes),
                     "machine": described(str(self.vlm.device)),
-                    "versions": {"unsee": unsee.__version__, "weights": self.vlm.weights_sha256()},
+                    "versions": {"unsee": unsee.__version__, "weights": self._weights},
                     "wall_seconds": self.clock() - begin,
                     "answers": [dataclasses.asdict(a) for a in answers],
                 }

@@ -7,7 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
+import torch
+
+import unsee
 from quality_parts.jobs import Sizes
+from unsee.models import VisionLanguageModel, fitting_dtype
 
 Item = TypeVar("Item")
 Part = tuple[int, int]
@@ -24,7 +28,7 @@ def parser_for(doc: str | None, results: str, sizes: Sizes) -> argparse.Argument
     """
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, default=Path("experiments/results") / results)
-    parser.add_argument("--device", default="cpu")
+    add_model(parser)
     parser.add_argument("--plan", action="store_true", help="say how many runs, answers and hours, and run nothing")
     parser.add_argument(
         "--part",
@@ -42,6 +46,21 @@ def parser_for(doc: str | None, results: str, sizes: Sizes) -> argparse.Argument
     asked.add_argument("--general-questions", type=int, default=sizes.general_questions,
                        help="in text, about each other concept")  # fmt: skip
     return parser
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """Where the embedded model is put, and how precise it is."""
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--dtype", choices=["bfloat16", "float32"], help="default: bfloat16 where the device has it")
+
+
+def dtype_of(args: argparse.Namespace) -> torch.dtype:
+    return getattr(torch, args.dtype) if args.dtype else fitting_dtype(args.device)
+
+
+def opened(args: argparse.Namespace) -> VisionLanguageModel:
+    """The embedded model, as `add_model` asks for it."""
+    return unsee.open_model("mini", args.device, dtype_of(args))
 
 
 def _part(text: str) -> Part:

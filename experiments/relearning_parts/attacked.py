@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
+
 import unsee
 from relearning_parts.cases import Case, measured
 from unsee.attacks.relearn import RelearnSettings, drawn, refuse_overlap, relearned, share_size, true_answers
@@ -61,7 +63,9 @@ def arms_of(model: str, shares: Sequence[float]) -> list[Arm]:
     return arms + ([] if model == ORIGINAL else [Arm("reload", part=part) for part in PARTS])
 
 
-def settings_of(case: Case, model: str, attack: RelearnSettings, changes: dict[str, Any]) -> dict[str, Any]:
+def settings_of(
+    case: Case, model: str, attack: RelearnSettings, changes: dict[str, Any], dtype: torch.dtype
+) -> dict[str, Any]:
     """All that was set: lines made with other settings, data or questions are not mixed with these."""
     asked = [[i.picture.sha256 if i.picture else "", i.question] for i in case.items]
     shown = [[concept.name, p.sha256] for concept, p in (*case.pool, *case.control)]
@@ -71,6 +75,7 @@ def settings_of(case: Case, model: str, attack: RelearnSettings, changes: dict[s
     return {
         "attack": dataclasses.asdict(attack),
         "unlearning": {} if model == ORIGINAL else dataclasses.asdict(make_method(model, "default", changes).settings),
+        "dtype": str(dtype).removeprefix("torch."),
         "data_sha256": hashlib.sha256(json.dumps([shown, asked]).encode()).hexdigest()[:16],
     }
 
@@ -142,7 +147,7 @@ def attacked(
             "pool_pictures": len(case.pool),
             "moved": None if names is None else len(names),
             "weights": weights,
-            "settings": settings_of(case, model, attack, changes),
+            "settings": settings_of(case, model, attack, changes, vlm.base.dtype),
             "loss": [step["loss"] for step in history.steps],
             "seconds": time.perf_counter() - begin,
             "answers": [{name: getattr(a, name) for name in KEPT} | {"keywords": list(a.keywords)} for a in answers],
