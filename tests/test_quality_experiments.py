@@ -18,6 +18,7 @@ import methods_quality
 import siu_quality
 import unsee
 import vkd_ablation
+import vkd_quality
 from quality_parts import bench as bench_module
 from quality_parts.bench import Bench
 from quality_parts.command import parser_for, part_of, value_of
@@ -160,6 +161,38 @@ def test_what_was_run_is_not_run_again(
     knowing.model.to(torch.bfloat16)
     with pytest.raises(SystemExit, match="answers of other weights, or of these in another precision than bfloat16"):
         Bench(knowing, Results(path), Shapes())
+
+
+def test_what_vkd_leaves_of_language_is_looked_at(knowing: VisionLanguageModel, tmp_path: Path) -> None:
+    results = Results(tmp_path / "some.jsonl.gz")
+    jobs = [Job("circle", m, "default", QUICK, 0, SMALL) for m in ("gd", "vkd")]
+    Bench(knowing, results, Shapes(), looked=vkd_quality.text_logits).go(jobs)
+    gd, vkd = (results.all_of([job])[0]["text_logits"] for job in jobs)
+    assert vkd["equal"] == vkd["compared"] == gd["compared"] > gd["equal"]
+
+
+def test_text_questions_are_asked_beside_a_picture_of_another_kind() -> None:
+    source, sizes = vkd_quality.MiniBesidePictures(), Sizes(2, 1, 1, 1)
+    items = source.questions("France", source.request("France", 0).pictures, sizes).items
+    kinds = {i.picture: i.subject.kind for i in items if i.set == "utility"}
+    text, shown = [i for i in items if i.picture is None], [i for i in items if i.set == "text_shown"]
+    assert [i.question for i in text] == [i.question for i in shown] and len(text) > 50
+    assert all(kinds[i.picture] != i.subject.kind for i in shown) and len({i.picture for i in shown}) > 20
+
+
+def test_the_share_of_text_kept_beside_pictures(tmp_path: Path) -> None:
+    jobs = [Job(name, "vkd", sizes=SMALL) for name in ("circle", "square")]
+    results = Results(tmp_path / "some.jsonl.gz")
+    for job, right in zip(jobs, (6, 8), strict=True):
+        before, after = original(job.concept, SMALL), run(job, 0, right)
+        for side in (before, after):
+            for a in side["answers"]:
+                a["set"] = "text_shown" if a["set"] == "text_concept" else a["set"]
+        results.append(before)
+        results.append(after | {"text_logits": {"compared": 8, "equal": 7}})
+    told = vkd_quality.language(results, jobs)
+    assert "14 of 16 logits" in told and "10 text questions" in told and ": 70.0 (" in told and "least 60.0" in told
+    assert vkd_quality.language(Results(tmp_path / "none.gz"), jobs) == "no run yet"
 
 
 def _counted(ask: Any, counts: list[int]) -> Any:

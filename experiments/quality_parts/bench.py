@@ -34,13 +34,19 @@ class Bench:
         results: where records go, and what an earlier call left.
         source: of requests and questions.
         clock: seconds; a run's time is from facets given to answers scored, without what runs share.
+        looked: what else is to be recorded of the unlearned model, asked while its adapter is on.
 
     Raises:
         SystemExit: the results are of another model.
     """
 
     def __init__(
-        self, vlm: Any, results: Results, source: Source | None = None, clock: Callable[[], float] = time.perf_counter
+        self,
+        vlm: Any,
+        results: Results,
+        source: Source | None = None,
+        clock: Callable[[], float] = time.perf_counter,
+        looked: Callable[[Any, Protocol], Record] | None = None,
     ):
         self.vlm, self.results, self.clock = vlm, results, clock
         self._weights = vlm.weights_sha256()
@@ -50,6 +56,7 @@ class Bench:
                 f"{str(vlm.base.dtype).removeprefix('torch.')}: they are not mixed; give another --json, or --dtype"
             )
         self.source: Source = source or Mini()
+        self.looked = looked
         self._memory = Originals()
         self._asked: set[str] = set()
         self._facets: dict[tuple[str, int, int], Facets] = {}
@@ -110,12 +117,15 @@ class Bench:
                     samples=targets.samples,
                     originals=self._memory,
                 )
+            seconds = self.clock() - begin
+            seen = self.looked(self.vlm, protocol) if self.looked else {}
         except UnseeError as error:
             return record | {"error": f"{type(error).__name__}: {error}", "wall_seconds": self.clock() - begin}
         finally:
             remove_lora(self.vlm)
         return record | {
-            "wall_seconds": self.clock() - begin,
+            **seen,
+            "wall_seconds": seconds,
             "training_seconds": run.history.seconds,
             "threads": torch.get_num_threads(),
             "peak_memory_gib": run.history.peak_memory_gib,

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from unsee.errors import RunFolderError
 
 MODELS = ("before", "after")
-SETS = ("training", "forget", "neighbours", "utility", "text_concept", "text_general")
+SETS = ("training", "forget", "neighbours", "utility", "text_concept", "text_general", "text_shown")
 FORMS = ("name", "yes_no", "text")
 
 _NULLABLE = ("name_logprob", "nll")
@@ -48,7 +48,8 @@ class Answer:
         concept: the concept that was to be forgotten.
         set: "training" (the picture trained on), "forget" (other pictures of the concept), "neighbours" (other
             concepts of the same kind), "utility" (other concepts of all kinds), "text_concept" (held-out text
-            questions about the concept), "text_general" (text questions about others).
+            questions about the concept), "text_general" (text questions about others), "text_shown" (either, asked
+            beside a picture of something else; in no metric).
         form: "name" (asks for the name), "yes_no" or "text".
         item: id of the question, once in a (model, concept, set); the same on both models.
         subject: the concept shown or asked about.
