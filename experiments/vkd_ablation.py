@@ -53,7 +53,7 @@ FACTORS = (
     Factor("projector", "projector", (False, True)),
     Factor("distance", "distance", ("mse", "cosine")),
 )
-ALONE = (Factor("moved", "moved", (True, False)),)
+ALONE = (Factor("moved", "moved", (True, False)), Factor("overshoot", "overshoot", (0.25, 0.0)))
 """Changed alone, too; in no combination."""
 DESIGN = fraction(4, [(0, 1, 2), (1, 2, 3)])
 """projector = teacher x depth x mask, distance = depth x mask x forget loss: 16 rows, VKD's default among them."""

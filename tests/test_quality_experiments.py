@@ -395,7 +395,7 @@ def test_the_ablation_finds_what_was_put_in(tmp_path: Path, capsys: pytest.Captu
     assert [b.seed for b in on] == [0, 1, 2]
     ablation = vkd_ablation.Ablation({}, on, SMALL, Results(tmp_path / "none"))
     jobs = ablation.jobs()
-    assert len(jobs) == 3 * 26  # 10 changed alone, 16 rows, one of which is the default
+    assert len(jobs) == 3 * 27  # 11 changed alone, 16 rows, one of which is the default
     runs = []
     for job in jobs:
         forgotten = 4 + 2 * (job.changes.get("depth") == 4) + (on[1].concept == job.concept)
@@ -410,7 +410,7 @@ def test_the_ablation_finds_what_was_put_in(tmp_path: Path, capsys: pytest.Captu
     assert [c for c, _ in change] == [b.concept for b in on] and all(v == pytest.approx(0.2) for _, v in change)
     vkd_ablation.show(ablation)
     printed = capsys.readouterr().out
-    assert "78 of 78 runs, 1 failed; 50 answers a run" in printed and "TrainingError: exploded" in printed
+    assert "81 of 81 runs, 1 failed; 50 answers a run" in printed and "TrainingError: exploded" in printed
     assert "resolution 4" in printed and "not measured yet" not in printed
 
 

@@ -150,10 +150,11 @@ def test_by_default_the_language_model_never_runs(tiny: VisionLanguageModel, tmp
     assert ran
 
 
-def test_the_nearest_teacher_is_a_protected_picture(tiny: VisionLanguageModel) -> None:
+@pytest.mark.parametrize("overshoot", [0.0, 0.25])
+def test_the_nearest_teacher_is_a_protected_picture(tiny: VisionLanguageModel, overshoot: float) -> None:
     """A variation of the picture itself is nearer than any."""
     samples = [replace(BUILT[2], picture=CIRCLE_AGAIN, facet="variation"), *BUILT]
-    method = make_method("vkd", "default", {})
+    method = make_method("vkd", "default", {"overshoot": overshoot})
     assert isinstance(method, VKD)
     method.attach(tiny, 0)
     method.prepare(Encoded(tiny, method.samples(samples)), REQUEST)
@@ -161,7 +162,7 @@ def test_the_nearest_teacher_is_a_protected_picture(tiny: VisionLanguageModel) -
         circle, again, square, cross = tiny.see(tiny.pixels([CIRCLE, CIRCLE_AGAIN, SQUARE, CROSS])).projected.float()
     assert (circle - again).norm() < min((circle - other).norm() for other in (square, cross))
     wanted = min((square, cross), key=lambda other: float((circle - other).norm()))
-    assert torch.allclose(method._taught[CIRCLE], wanted, atol=1e-5)
+    assert torch.allclose(method._taught[CIRCLE], wanted + overshoot * (wanted - circle), atol=1e-5)
 
 
 def test_the_rate_rises_and_falls() -> None:
@@ -178,7 +179,8 @@ def test_until_a_layer_equals_the_whole_up_to_there(tiny: VisionLanguageModel) -
 
 @pytest.mark.parametrize("distance", ["mse", "cosine"])
 def test_the_distance_is_what_it_says(tiny: VisionLanguageModel, distance: str) -> None:
-    method, _ = made(tiny, distance=distance, distil_weight=2.0, teach_weight=3.0, forget_teacher="mean", moved=False)
+    weights = {"distil_weight": 2.0, "teach_weight": 3.0, "overshoot": 0.5}
+    method, _ = made(tiny, distance=distance, forget_teacher="mean", moved=False, **weights)
     with torch.no_grad():
         original = {p.sha256: tiny.see(tiny.pixels([p])).projected[0].double() for p in (CIRCLE, SQUARE, CROSS)}
         shaken(tiny)
@@ -194,7 +196,8 @@ def test_the_distance_is_what_it_says(tiny: VisionLanguageModel, distance: str) 
 
         kept = sum(far(now[p.sha256], original[p.sha256]) for p in (SQUARE, CROSS)) / 2
         found = {name: float(term) for name, term in method.step_terms(tiny, 0).items()}
-        wanted = {"distil": 2.0 * kept, "teach": 3.0 * far(now[CIRCLE.sha256], mean)}
+        beyond = mean + 0.5 * (mean - original[CIRCLE.sha256])
+        wanted = {"distil": 2.0 * kept, "teach": 3.0 * far(now[CIRCLE.sha256], beyond)}
         assert found == pytest.approx(wanted, rel=1e-4)
 
 

@@ -49,6 +49,8 @@ class VKDSettings(TrainingSettings):
         forget_teacher: on D_f, the original's features of another picture, the protected one nearest to it in features
             ("nearest"), of itself with its forget-specific neurons set to 0 ("pruned"), or the mean of the retain
             pictures ("mean"); or no distillation there ("none").
+        overshoot: how much further than to the teacher's features the original's own are taken, in the same direction:
+            h_T + overshoot * (h_T - h_0). What is learned of one picture reaches others of the concept in part only.
         pruned_share: share of V's MLP neurons that the pruned teacher lacks.
         distilled_per_step: pictures a step that are kept.
         taught_per_step: pictures a step that are forgotten, where they are moved; else all of them.
@@ -66,6 +68,7 @@ class VKDSettings(TrainingSettings):
         "distil_weight": (0, 1000),
         "teach_weight": (0, 1000),
         "depth": (0, 1000),
+        "overshoot": (0, 10),
         "pruned_share": (1e-6, 0.999),
         "distilled_per_step": (0, 10_000),
         "taught_per_step": (1, 10_000),
@@ -81,7 +84,7 @@ class VKDSettings(TrainingSettings):
     }
 
     steps: int = 80
-    learning_rate: float = 4e-4
+    learning_rate: float = 8e-4
     warmup: int = 10
     projector: bool = False
     distil_weight: float = 2.0
@@ -90,6 +93,7 @@ class VKDSettings(TrainingSettings):
     distance: str = "mse"
     moved: bool = True
     forget_teacher: str = "nearest"
+    overshoot: float = 0.25
     pruned_share: float = 0.05
     distilled_per_step: int = 32
     taught_per_step: int = 12
@@ -142,10 +146,14 @@ class VKD(Method[VKDSettings]):
         self._varied = {s.picture.sha256 for s in encoded.samples if s.facet == "variation" and s.picture is not None}
         with torch.no_grad(), vlm.original():
             held = torch.cat([self._features(vlm, part) for part in _some(vlm, self._retain)])
-            taught = self._lesson(vlm, held)
+            self._taught = {}
+            if s.forget_teacher != "none":
+                seen = torch.cat([self._features(vlm, part) for part in _some(vlm, self._forget)])
+                taught = self._lesson(vlm, seen, held)
+                aims = taught + s.overshoot * (taught - seen)
+                self._taught = dict(zip(self._forget, aims, strict=True))
         self._scale = held.square().mean()
         self._kept = dict(zip(self._retain, held, strict=True)) if not s.moved else {}
-        self._taught = {} if taught is None else dict(zip(self._forget, taught, strict=True))
         if s.mask_threshold:
             self.gradient_mask = forget_mask(fisher(encoded, "forget"), fisher(encoded, "retain"), s.mask_threshold)
 
@@ -154,21 +162,23 @@ class VKD(Method[VKDSettings]):
         depth = self.settings.depth
         return (vlm.see_until(pixels, depth) if depth else vlm.see(pixels).projected).float()
 
-    def _lesson(self, vlm: VisionLanguageModel, held: torch.Tensor) -> torch.Tensor | None:
-        """What the teacher, which lacks the concept, sees in the forget pictures."""
+    def _lesson(self, vlm: VisionLanguageModel, seen: torch.Tensor, held: torch.Tensor) -> torch.Tensor:
+        """What the teacher, which lacks the concept, sees in the forget pictures.
+
+        Args:
+            vlm: the original.
+            seen: what it sees in them.
+            held: what it sees in the pictures to be kept.
+        """
         s = self.settings
-        if s.forget_teacher == "none":
-            return None
         if s.forget_teacher == "mean":
-            return held.mean(0).expand(len(self._forget), *held.shape[1:])
-        forget = list(_some(vlm, self._forget))
+            return held.mean(0).expand_as(seen)
         if s.forget_teacher == "nearest":
-            seen = torch.cat([self._features(vlm, part) for part in forget])
             # A variation of the picture itself is the nearest of all, and too near.
             others = [i for i, p in enumerate(self._retain) if p.sha256 not in self._varied] or [*range(len(held))]
             near = torch.cdist(seen.flatten(1), held[others].flatten(1)).argmin(1).tolist()
             return held[[others[i] for i in near]]
-        ends = mlp_ends(vlm, vlm.anatomy.vision)
+        forget, ends = list(_some(vlm, self._forget)), mlp_ends(vlm, vlm.anatomy.vision)
         with recording(ends) as heard_forgotten:
             for part in forget:
                 self._features(vlm, part)
