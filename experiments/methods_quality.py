@@ -56,7 +56,7 @@ SPACE: dict[str, Space] = {
                    "neurons": Among((2, 5, 20))},
     "vkd": {"learning_rate": Log(1e-4, 2e-3), "steps": Among((40, 80, 160)), "distil_weight": Log(0.5, 8),
             "forget_teacher": Among(("nearest", "mean")), "overshoot": Among((0.0, 0.25, 0.5)),
-            "projector": Among((False, True))},
+            "forget_weight": Log(0.03, 1), "projector": Among((False, True))},
 }  # fmt: skip
 """What is drawn for each method; all else has its default. `retrain` is not here: it needs the training data."""
 
@@ -72,7 +72,7 @@ COLUMNS = {"em": "EM", "degenerate_rate": "degenerate", "specificity_naming": "n
 def fixed(method: str) -> Settings:
     """What all trials of a method have, its first with nothing else changed."""
     made = make_method(method)
-    plan = SHORT_PLAN if made.asks else {}  # steps that ask nothing are of another kind, and another number
+    plan = SHORT_PLAN if "retain" in made.asks else {}  # steps that ask little are of another kind, and another number
     known = made.settings_class.__dataclass_fields__
     return {k: v for k, v in {**plan, **SAME_LORA}.items() if k in known}
 

@@ -49,7 +49,7 @@ FACTORS = (
     Factor("teacher", "forget_teacher", ("nearest", "mean", "pruned")),
     Factor("depth", "depth", (0, 4, 2)),
     Factor("mask", "mask_threshold", (0.0, 1.0)),
-    Factor("forget loss", "forget_loss", ("none", "npo", "ga")),
+    Factor("forget loss", "forget_loss", ("npo", "none", "ga")),
     Factor("projector", "projector", (False, True)),
     Factor("distance", "distance", ("mse", "cosine")),
 )

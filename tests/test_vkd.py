@@ -139,15 +139,23 @@ def test_pictures_are_placed_anew_and_recoloured_where_told() -> None:
         assert all(abs(m - 23.5) < 48 * 0.1 * 1.3 * 1.3 + 1 for m in middle)
 
 
-def test_by_default_the_language_model_never_runs(tiny: VisionLanguageModel, tmp_path: Path) -> None:
-    ran: list[str] = []
-    hook = tiny.part(tiny.anatomy.language).register_forward_hook(lambda *_: ran.append("W"))
-    steps = run(tiny, tmp_path).steps
-    assert [s["terms"].keys() for s in steps] == [{"distil", "teach"}] * 3 and ran == []
-    remove_lora(tiny)
-    run(tiny, tmp_path / "asking", retain_weight=1.0, steps=1)
+def test_the_language_model_runs_where_a_term_needs_it(tiny: VisionLanguageModel, tmp_path: Path) -> None:
+    ran: list[int] = []
+    language = tiny.part(tiny.anatomy.language)
+    hook = language.register_forward_pre_hook(
+        lambda module, args, kwargs: ran.append(kwargs["inputs_embeds"].shape[0]), with_kwargs=True
+    )
+    pictures = {}
+    told: dict[str, dict[str, Any]] = {"none": {"forget_loss": "none"}, "npo": {}, "both": {"retain_weight": 1.0}}
+    for name, changes in told.items():
+        terms = run(tiny, tmp_path / name, **changes, steps=1).steps[0]["terms"]
+        assert {"distil", "teach"} < terms.keys() if ran else {"distil", "teach"} == terms.keys()
+        pictures[name] = sum(ran)
+        ran.clear()
+        remove_lora(tiny)
     hook.remove()
-    assert ran
+    # Once for the record, once in the step: the picture to be forgotten; then two that are retained as well.
+    assert pictures == {"none": 0, "npo": 2, "both": 6}
 
 
 @pytest.mark.parametrize("overshoot", [0.0, 0.25])
@@ -283,8 +291,8 @@ def test_neurons_are_heard_ranked_and_silenced(tiny: VisionLanguageModel) -> Non
     [
         ({"forget_loss": "gd"}, "forget_loss = 'gd': it must be one of none, npo, ga"),
         ({"forget_teacher": 3}, "forget_teacher = 3: it must be one of nearest, pruned, mean, none"),
-        ({"forget_teacher": "none"}, "nothing forgets: there is neither a teacher"),
-        ({"teach_weight": 0.0}, "nothing forgets: there is neither a teacher"),
+        ({"forget_loss": "none", "forget_teacher": "none"}, "nothing forgets: there is neither a teacher"),
+        ({"forget_loss": "none", "teach_weight": 0.0}, "nothing forgets: there is neither a teacher"),
         ({"pruned_share": 1.0}, "pruned_share = 1.0 is out of range"),
     ],
 )
@@ -305,4 +313,4 @@ def test_every_choice_runs(
     tiny: VisionLanguageModel, tmp_path: Path, teacher: str, forget_loss: str, moved: bool
 ) -> None:
     steps = run(tiny, tmp_path, forget_teacher=teacher, forget_loss=forget_loss, moved=moved, steps=1).steps
-    assert steps[0]["terms"].keys() == {"retain", "distil", "forget", *(["teach"] if teacher != "none" else [])}
+    assert steps[0]["terms"].keys() == {"distil", "forget", *(["teach"] if teacher != "none" else [])}

@@ -224,8 +224,8 @@ def train(
     begin = time.perf_counter()
     if vlm.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(vlm.device)
-    seen = {i for step in steps for i in step} if method.trains else None
-    encoded = Encoded(vlm, samples, method.reference if method.asks else "none", method.pairs, seen)
+    seen = {i for step in steps for i in step if samples[i].role in method.asks} if method.trains else None
+    encoded = Encoded(vlm, samples, method.reference, method.pairs, seen)
     method.prepare(encoded, request)
     if not method.trains:
         with torch.no_grad():

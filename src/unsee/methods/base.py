@@ -104,9 +104,9 @@ class Method(ABC, Generic[Settings]):
         return list(built)
 
     @property
-    def asks(self) -> bool:
-        """Whether its steps ask the model anything; without, there are `step_terms` alone, and W never runs."""
-        return True
+    def asks(self) -> frozenset[str]:
+        """Roles of the samples whose answers its steps read; none: there are `step_terms` alone, and W never runs."""
+        return frozenset({"forget", "retain"})
 
     @abstractmethod
     def attach(self, vlm: VisionLanguageModel, seed: int) -> None:

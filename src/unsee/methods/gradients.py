@@ -27,8 +27,9 @@ def gradients(method: Method[Any], encoded: Encoded, chosen: Sequence[int], step
         The terms of the loss, by name.
     """
     terms: dict[str, float] = defaultdict(float)
-    totals = encoded.totals(chosen)
-    for batch, _ in encoded.micro_batches(chosen) if method.asks else ():
+    read = [i for i in chosen if encoded.samples[i].role in method.asks]
+    totals = encoded.totals(read)
+    for batch, _ in encoded.micro_batches(read):
         _of_batch(method, encoded, batch, totals, terms)
     for masked, total in _sides(method, method.step_terms(encoded.vlm, step), terms):
         _backward(method, total, masked)

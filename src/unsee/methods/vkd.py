@@ -35,7 +35,8 @@ class VKDSettings(TrainingSettings):
     """Settings of VKD (reconstructed). The loss is
     `distil_weight * D(h, h_0) + teach_weight * D(h, h_T) + forget_weight * forget + retain_weight * CE(D_r)`:
     the visual features h of the trained model are held to the original's, h_0, on pictures to be kept, and brought to
-    the teacher's, h_T, on those to be forgotten. By default that is all, and W never runs.
+    the teacher's, h_T, on those to be forgotten. These two never run W; the forget loss and CE run it on the samples
+    that each needs.
 
     Args:
         projector: train P too, not V alone.
@@ -98,9 +99,9 @@ class VKDSettings(TrainingSettings):
     distilled_per_step: int = 32
     taught_per_step: int = 12
     mask_threshold: float = 0.0
-    forget_loss: str = "none"
+    forget_loss: str = "npo"
     npo_beta: float = 0.1
-    forget_weight: float = 0.1
+    forget_weight: float = 0.15
     retain_weight: float = 0.0
 
     def __post_init__(self) -> None:
@@ -131,8 +132,10 @@ class VKD(Method[VKDSettings]):
         return with_truth(to_forget(shown, self.name), self.name) + to_retain(shown, self.name)
 
     @property
-    def asks(self) -> bool:
-        return self.settings.forget_loss != "none" or self.settings.retain_weight > 0
+    def asks(self) -> frozenset[str]:
+        s = self.settings
+        needed = {"forget": s.forget_loss != "none", "retain": s.retain_weight > 0}
+        return frozenset(role for role, is_needed in needed.items() if is_needed)
 
     def attach(self, vlm: VisionLanguageModel, seed: int) -> None:
         self._seed = seed
@@ -189,8 +192,11 @@ class VKD(Method[VKDSettings]):
             return torch.cat([self._features(vlm, part) for part in forget])
 
     def loss(self, logits: torch.Tensor, batch: Batch, totals: Totals) -> dict[str, torch.Tensor]:
-        s, forget, retain = self.settings, batch.of("forget", logits), batch.of("retain", logits)
-        terms = {"retain": s.retain_weight * answer_cross_entropy(retain.logits, retain.labels, totals.retain_tokens)}
+        s, forget, terms = self.settings, batch.of("forget", logits), {}
+        if s.retain_weight:
+            retain = batch.of("retain", logits)
+            ce = answer_cross_entropy(retain.logits, retain.labels, totals.retain_tokens)
+            terms["retain"] = s.retain_weight * ce
         if s.forget_loss == "ga":
             ce = answer_cross_entropy(forget.logits, forget.labels, totals.forget_tokens)
             terms["forget"] = -s.forget_weight * ce
