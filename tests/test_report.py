@@ -699,11 +699,17 @@ def test_the_redacted_page_has_no_trace_of_the_open_one(run: Run) -> None:
 # --- drawings and numbers
 
 
-@pytest.mark.parametrize(("low", "high"), [(0, 1), (-0.2, 0.31), (3, 3), (0, 0), (1e-9, 2e-9), (-5e6, 7e6), (99, 99.5)])
+@pytest.mark.parametrize(
+    ("low", "high"),
+    [
+        *((0, 1), (-0.2, 0.31), (3, 3), (0, 0), (1e-9, 2e-9), (-5e6, 7e6), (99, 99.5)),
+        *((1.4e-14, 1.4e-14), (-3e-200, -3e-200), (1e-17, 5e-14), (1.0, 1.0 + 3e-16), (123456.75, 123456.875)),
+    ],
+)
 def test_ticks_enclose_the_values(low: float, high: float) -> None:
     ticks = nice_ticks(low, high)
     assert 2 <= len(ticks) <= 6
-    assert ticks[0] <= low + 1e-15 and ticks[-1] >= high - 1e-15
+    assert ticks[0] <= low + abs(low) * 1e-9 and ticks[-1] >= high - abs(high) * 1e-9
     steps = {round((b - a) / (ticks[1] - ticks[0]), 6) for a, b in pairwise(ticks)}
     assert steps == {1.0}
 
@@ -715,7 +721,7 @@ def test_curves_stay_inside_their_frame_and_small() -> None:
     pairs = [tuple(map(float, pair.split(","))) for pair in points.group(1).split()]
     assert len(pairs) <= 240 and all(0 <= x <= 300 and 0 <= y <= 150 for x, y in pairs)
     assert "a &lt;curve&gt;" in svg
-    assert "nan" not in str(line([(1.0, 2.0)], "one step"))
+    assert all("nan" not in str(line([(1.0, only)], "one step")) for only in (2.0, 2e-15))
 
 
 def test_numbers() -> None:

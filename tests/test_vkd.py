@@ -122,6 +122,26 @@ def test_the_original_sees_the_same_moved_pixels(tiny: VisionLanguageModel) -> N
     assert method.step_terms(tiny, 0)["distil"].item() == 0
 
 
+def test_pictures_asked_about_are_placed_anew_at_each_step(tiny: VisionLanguageModel) -> None:
+    method, _ = made(tiny)
+
+    def seen(step: int) -> torch.Tensor:
+        with torch.no_grad(), method.reading(tiny, step):
+            return tiny.image_features([CIRCLE])
+
+    plain = tiny.image_features([CIRCLE]).detach()
+    assert torch.equal(seen(0), seen(0)) and not torch.equal(seen(0), seen(1)) and not torch.equal(seen(0), plain)
+    assert torch.equal(tiny.image_features([CIRCLE]), plain)
+    remove_lora(tiny)  # where features are kept, those of a picture placed anew are neither kept nor taken from there
+    kept = tiny.image_features([CIRCLE])
+    assert torch.equal(seen(0), seen(0)) and not torch.equal(seen(0), kept)
+    assert torch.equal(tiny.image_features([CIRCLE]), kept)
+    remove_lora(tiny)
+    still, _ = made(tiny, moved=False)
+    with torch.no_grad(), still.reading(tiny, 0):
+        assert torch.equal(tiny.image_features([CIRCLE]), plain)
+
+
 def test_pictures_are_placed_anew_and_recoloured_where_told() -> None:
     plain = torch.tensor([0.5, -0.5, 1.0])[None, :, None, None].expand(2, 3, 24, 24)  # looks the same wherever it is
     kept, recoloured = moved(plain, [False, True], random.Random(0))

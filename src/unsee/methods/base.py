@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import importlib
@@ -114,6 +115,10 @@ class Method(ABC, Generic[Settings]):
 
     def prepare(self, encoded: Encoded, request: Request) -> None:
         """What is computed once before training, from the samples it is to run on."""
+
+    def reading(self, vlm: VisionLanguageModel, step: int) -> contextlib.AbstractContextManager[None]:
+        """What holds while a step's samples are read: by default, nothing."""
+        return contextlib.nullcontext()
 
     def read(self, vlm: VisionLanguageModel, batch: Batch, layer: int) -> torch.Tensor:
         """What training reads of the model: by default `[tokens, hidden]`, the states that the head would turn into the

@@ -21,7 +21,7 @@ def gradients(method: Method[Any], encoded: Encoded, chosen: Sequence[int], step
         method: whose loss it is.
         encoded: its samples.
         chosen: those that the step sees, as indices.
-        step: number of the step; see `Method.step_terms`.
+        step: number of the step; see `Method.step_terms` and `Method.reading`.
 
     Returns:
         The terms of the loss, by name.
@@ -29,8 +29,9 @@ def gradients(method: Method[Any], encoded: Encoded, chosen: Sequence[int], step
     terms: dict[str, float] = defaultdict(float)
     read = [i for i in chosen if encoded.samples[i].role in method.asks]
     totals = encoded.totals(read)
-    for batch, _ in encoded.micro_batches(read):
-        _of_batch(method, encoded, batch, totals, terms)
+    with method.reading(encoded.vlm, step):
+        for batch, _ in encoded.micro_batches(read):
+            _of_batch(method, encoded, batch, totals, terms)
     for masked, total in _sides(method, method.step_terms(encoded.vlm, step), terms):
         _backward(method, total, masked)
     return dict(terms)

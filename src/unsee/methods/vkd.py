@@ -7,6 +7,7 @@ Everything else here is our reconstruction.
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -88,7 +89,7 @@ class VKDSettings(TrainingSettings):
     learning_rate: float = 8e-4
     warmup: int = 10
     projector: bool = False
-    distil_weight: float = 2.0
+    distil_weight: float = 4.0
     teach_weight: float = 1.0
     depth: int = 0
     distance: str = "mse"
@@ -190,6 +191,13 @@ class VKD(Method[VKDSettings]):
                 self._features(vlm, part)
         with without(ends, most_specific(heard_forgotten, heard_retained, s.pruned_share)):
             return torch.cat([self._features(vlm, part) for part in forget])
+
+    def reading(self, vlm: VisionLanguageModel, step: int) -> contextlib.AbstractContextManager[None]:
+        """Pictures asked about are placed anew as well; the reference is the original's on them as they are."""
+        if not self.settings.moved:
+            return contextlib.nullcontext()
+        rng = random.Random(f"{self._seed}/{step}/read")
+        return vlm.placing(lambda pixels: moved(pixels, [False] * len(pixels), rng))
 
     def loss(self, logits: torch.Tensor, batch: Batch, totals: Totals) -> dict[str, torch.Tensor]:
         s, forget, terms = self.settings, batch.of("forget", logits), {}

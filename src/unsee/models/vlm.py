@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,6 +73,7 @@ class VisionLanguageModel:
         model.set_attn_implementation("sdpa")
         self._seen: dict[tuple[bool, str], torch.Tensor] = {}
         self._is_original = False
+        self._place: Callable[[torch.Tensor], torch.Tensor] | None = None
         self.sliced = True
         with torch.no_grad():
             features = self._features([Picture.from_image(Image.new("RGB", (64, 64)), "blank")])
@@ -133,8 +134,18 @@ class VisionLanguageModel:
         found = self.processor.image_processor([p.image for p in pictures], return_tensors="pt")["pixel_values"]
         return found.to(self.base.device, self.base.dtype)
 
+    @contextlib.contextmanager
+    def placing(self, place: Callable[[torch.Tensor], torch.Tensor]) -> Iterator[None]:
+        """Pictures that are asked about are seen as `place` makes their pixels; no features are kept meanwhile."""
+        before, self._place = self._place, place
+        try:
+            yield
+        finally:
+            self._place = before
+
     def _features(self, pictures: Sequence[Picture]) -> torch.Tensor:
-        return self.see(self.pixels(pictures)).projected
+        pixels = self.pixels(pictures)
+        return self.see(self._place(pixels) if self._place else pixels).projected
 
     def see(self, pixels: torch.Tensor) -> Seen:
         """V and P on pixels, with gradients where they take any."""
@@ -176,7 +187,7 @@ class VisionLanguageModel:
         seeing = [
             n for part in (self.anatomy.vision, self.anatomy.projector) for n in self.part(part).named_parameters()
         ]
-        if any(value.requires_grad for _, value in seeing):
+        if self._place or any(value.requires_grad for _, value in seeing):
             return self._features(pictures)
         # Where an adapter reaches into the vision parts, the original sees otherwise than the unlearned model.
         original = self._is_original and any("modules_to_save" in name or "lora_" in name for name, _ in seeing)

@@ -207,8 +207,8 @@ def _label_places(marks: Sequence[tuple[float, float]]) -> list[tuple[float, flo
 
 def nice_ticks(low: float, high: float, most: int = 4) -> list[float]:
     """Two or more round numbers, evenly spaced, that enclose `low` to `high`; at most `most` steps between."""
-    if not high > low:
-        room = abs(low) * 0.1 or 1.0
+    if high - low <= 1e-9 * max(abs(low), abs(high)):  # one value, or as good as: room around it
+        room = max(abs(low), abs(high)) * 0.1 or 1.0
         low, high = low - room, high + room
     raw = (high - low) / most
     magnitude = 10.0 ** math.floor(math.log10(raw))
@@ -217,7 +217,7 @@ def nice_ticks(low: float, high: float, most: int = 4) -> list[float]:
         first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
         if last - first <= most:
             break
-    return [round(i * step, 12) + 0.0 for i in range(first, last + 1)]
+    return [float(f"{i * step:.12g}") + 0.0 for i in range(first, last + 1)]
 
 
 def _thinned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
