@@ -15,7 +15,7 @@ from test_mini import plain_answer
 from unsee.mini.assembly import mini_path
 from unsee.mini.data import mini_data
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]  # a whole run, in float32 where there is no bfloat16
 
 NAME = next(c.concept.name for c in mini_data().of("test", "person"))
 

@@ -586,6 +586,13 @@ def test_missing_sets_pictures_and_losses(tmp_path: Path) -> None:
     assert "What was kept" not in text
 
 
+def test_a_term_that_begins_later_has_no_gap(run: Run) -> None:
+    steps = [{"step": i, "loss": 1.0, "terms": {"teach": 1.0} | ({"forget": i / 8} if i > 2 else {})} for i in range(5)]
+    run.put("history.json", {"steps": steps})
+    text = text_of(run.page())
+    assert "from 0.375 to 0.5" in text and "without a finite value" not in text
+
+
 @pytest.mark.parametrize(
     ("name", "content", "match"),
     [

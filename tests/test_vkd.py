@@ -168,7 +168,7 @@ def test_the_language_model_runs_where_a_term_needs_it(tiny: VisionLanguageModel
     pictures = {}
     told: dict[str, dict[str, Any]] = {"none": {"forget_loss": "none"}, "npo": {}, "both": {"retain_weight": 1.0}}
     for name, changes in told.items():
-        terms = run(tiny, tmp_path / name, **changes, steps=1).steps[0]["terms"]
+        terms = run(tiny, tmp_path / name, **changes, steps=1, forget_from=0.0).steps[0]["terms"]
         assert {"distil", "teach"} < terms.keys() if ran else {"distil", "teach"} == terms.keys()
         pictures[name] = sum(ran)
         ran.clear()
@@ -176,6 +176,16 @@ def test_the_language_model_runs_where_a_term_needs_it(tiny: VisionLanguageModel
     hook.remove()
     # Once for the record, once in the step: the picture to be forgotten; then two that are retained as well.
     assert pictures == {"none": 0, "npo": 2, "both": 6}
+
+
+def test_the_forget_term_begins_when_it_is_told(tiny: VisionLanguageModel, tmp_path: Path) -> None:
+    ran: list[int] = []
+    with_term = []
+    hook = tiny.part(tiny.anatomy.language).register_forward_pre_hook(lambda *_: ran.append(1))
+    for step in run(tiny, tmp_path, steps=5, forget_from=0.6).steps:
+        with_term.append("forget" in step["terms"])
+    hook.remove()
+    assert with_term == [False, False, False, True, True] and len(ran) == 1 + 2  # the record, and those steps
 
 
 @pytest.mark.parametrize("overshoot", [0.0, 0.25])
@@ -260,7 +270,7 @@ def test_the_mask_is_applied_to_the_forget_term_alone(tiny: VisionLanguageModel,
     remove_lora(tiny)
 
     def changed(**weights: float) -> dict[str, torch.Tensor]:
-        run(tiny, tmp_path, mask_threshold=1.0, forget_loss="npo", steps=1, **weights)
+        run(tiny, tmp_path, mask_threshold=1.0, forget_from=0.0, steps=1, **weights)
         after = {n: p.detach().clone() for n, p in tiny.model.named_parameters()}
         remove_lora(tiny)
         return {n: after[n] != before[n] for n in masks}
@@ -332,5 +342,5 @@ def test_a_depth_that_the_tower_has_not_is_told(tiny: VisionLanguageModel) -> No
 def test_every_choice_runs(
     tiny: VisionLanguageModel, tmp_path: Path, teacher: str, forget_loss: str, moved: bool
 ) -> None:
-    steps = run(tiny, tmp_path, forget_teacher=teacher, forget_loss=forget_loss, moved=moved, steps=1).steps
-    assert steps[0]["terms"].keys() == {"distil", "forget", *(["teach"] if teacher != "none" else [])}
+    steps = run(tiny, tmp_path, forget_teacher=teacher, forget_loss=forget_loss, moved=moved, steps=2).steps
+    assert steps[1]["terms"].keys() == {"distil", "forget", *(["teach"] if teacher != "none" else [])}

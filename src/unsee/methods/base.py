@@ -109,6 +109,10 @@ class Method(ABC, Generic[Settings]):
         """Roles of the samples whose answers its steps read; none: there are `step_terms` alone, and W never runs."""
         return frozenset({"forget", "retain"})
 
+    def asks_at(self, step: int) -> frozenset[str]:
+        """Those of them that a step reads; by default all."""
+        return self.asks
+
     @abstractmethod
     def attach(self, vlm: VisionLanguageModel, seed: int) -> None:
         """Make trainable what the method may move, and nothing else."""

@@ -21,13 +21,14 @@ def gradients(method: Method[Any], encoded: Encoded, chosen: Sequence[int], step
         method: whose loss it is.
         encoded: its samples.
         chosen: those that the step sees, as indices.
-        step: number of the step; see `Method.step_terms` and `Method.reading`.
+        step: number of the step, from 0, by which methods do one thing or another.
 
     Returns:
         The terms of the loss, by name.
     """
     terms: dict[str, float] = defaultdict(float)
-    read = [i for i in chosen if encoded.samples[i].role in method.asks]
+    asks = method.asks_at(step)
+    read = [i for i in chosen if encoded.samples[i].role in asks]
     totals = encoded.totals(read)
     with method.reading(encoded.vlm, step):
         for batch, _ in encoded.micro_batches(read):

@@ -46,8 +46,8 @@ class VKDSettings(TrainingSettings):
         teach_weight: weight of the distance on pictures to be forgotten.
         depth: where features are compared: 0: P's output; else behind that layer of V.
         distance: "mse", in units of the features' mean square, or "cosine".
-        moved: pictures are placed anew at every step (`unsee.models.moved`), for the original as well; False: they are
-            taken as they are.
+        moved: pictures are placed anew at every step (`unsee.models.moved`), for the original's features as well;
+            False: they are taken as they are.
         forget_teacher: on D_f, the original's features of another picture, the protected one nearest to it in features
             ("nearest"), of itself with its forget-specific neurons set to 0 ("pruned"), or the mean of the retain
             pictures ("mean"); or no distillation there ("none").
@@ -61,6 +61,7 @@ class VKDSettings(TrainingSettings):
         forget_loss: on the original's own answers about the forget pictures: "npo" (bounded), "ga" (-CE), or "none".
         npo_beta: NPO's inverse temperature.
         forget_weight: weight of that term.
+        forget_from: share of the steps that are done when that term begins.
         retain_weight: weight of the cross-entropy on what is to be retained.
     """
 
@@ -77,6 +78,7 @@ class VKDSettings(TrainingSettings):
         "mask_threshold": (0, 1e9),
         "npo_beta": (1e-3, 100),
         "forget_weight": (0, 1000),
+        "forget_from": (0, 0.999),
         "retain_weight": (0, 1000),
     }
     choices: ClassVar[dict[str, tuple[str, ...]]] = {
@@ -103,6 +105,7 @@ class VKDSettings(TrainingSettings):
     forget_loss: str = "npo"
     npo_beta: float = 0.1
     forget_weight: float = 0.15
+    forget_from: float = 0.25
     retain_weight: float = 0.0
 
     def __post_init__(self) -> None:
@@ -137,6 +140,10 @@ class VKD(Method[VKDSettings]):
         s = self.settings
         needed = {"forget": s.forget_loss != "none", "retain": s.retain_weight > 0}
         return frozenset(role for role, is_needed in needed.items() if is_needed)
+
+    def asks_at(self, step: int) -> frozenset[str]:
+        begun = step >= self.settings.forget_from * self.settings.steps
+        return self.asks if begun else self.asks - {"forget"}
 
     def attach(self, vlm: VisionLanguageModel, seed: int) -> None:
         self._seed = seed

@@ -30,12 +30,12 @@ class Curve:
 
 
 def loss_curves(history: History | None) -> list[Curve]:
-    """The total loss and each of its terms over the steps; of terms without any number, none."""
+    """The total loss and each of its terms over the steps that have it; of terms without any number, none."""
     if history is None:
         return []
     names = dict.fromkeys(name for step in history.steps for name in step.terms)
     series = {"total loss": [(step.step, step.loss) for step in history.steps]}
-    series |= {name: [(step.step, step.terms.get(name)) for step in history.steps] for name in names}
+    series |= {name: [(s.step, s.terms[name]) for s in history.steps if name in s.terms] for name in names}
     curves = []
     for name, points in series.items():
         known = [(float(x), y) for x, y in points if y is not None]
