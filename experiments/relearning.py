@@ -48,7 +48,7 @@ from typing import Any
 
 import torch
 
-from quality_parts.command import add_model, dtype_of, opened
+from quality_parts.command import add_model, add_part, dtype_of, opened, part_of
 from quality_parts.jobs import chosen_concepts
 from quality_parts.records import append, read
 from relearning_parts.attacked import ORIGINAL, Arm, Pools, Row, arms_of, attacked, settings_of
@@ -193,10 +193,11 @@ def main() -> None:
     parser.add_argument("--test-pictures", type=int, default=25, help="of the concept, and of others of its kind")
     parser.add_argument("--utility-pictures", type=int, default=25, help="of concepts of all kinds")
     add_model(parser)
+    add_part(parser)
     args = parser.parse_args()
     attack = RelearnSettings(side=args.side, steps=args.steps, learning_rate=args.learning_rate)
     plan = Plan(tuple(args.models), args.seeds, tuple(args.shares), attack, dtype=dtype_of(args))
-    names = chosen_concepts(args.split, args.concepts)
+    names = part_of(chosen_concepts(args.split, args.concepts), args.part)
     methods = [m for m in args.models if m != ORIGINAL]
     cases = [mini_case(name, args.test_pictures, args.utility_pictures, methods) for name in names]
     rows = run(plan, cases, lambda: opened(args), args.json, lambda line: print(line, flush=True))

@@ -30,13 +30,7 @@ def parser_for(doc: str | None, results: str, sizes: Sizes) -> argparse.Argument
     parser.add_argument("--json", type=Path, default=Path("experiments/results") / results)
     add_model(parser)
     parser.add_argument("--plan", action="store_true", help="say how many runs, answers and hours, and run nothing")
-    parser.add_argument(
-        "--part",
-        type=_part,
-        default=(1, 1),
-        metavar="K/N",
-        help="run the K-th of N parts: for processes side by side, each with its own --json; `cat` joins the files",
-    )
+    add_part(parser)
     parser.add_argument("--tables", action="store_true", help="print the tables of what is there, and run nothing")
     asked = parser.add_argument_group("how much is asked, before and after")
     asked.add_argument("--test-pictures", type=int, default=sizes.test_pictures, help="unseen pictures of the concept")
@@ -52,6 +46,17 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     """Where the embedded model is put, and how precise it is."""
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", choices=["bfloat16", "float32"], help="default: bfloat16 where the device has it")
+
+
+def add_part(parser: argparse.ArgumentParser) -> None:
+    """What one of several processes runs."""
+    parser.add_argument(
+        "--part",
+        type=_part,
+        default=(1, 1),
+        metavar="K/N",
+        help="run the K-th of N parts: for processes side by side, each with its own --json; `cat` joins the files",
+    )
 
 
 def dtype_of(args: argparse.Namespace) -> torch.dtype:
