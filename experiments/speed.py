@@ -193,7 +193,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--shape", default="smollm2-135m", help="smollm2-135m or llava-1.5-7b")
     parser.add_argument("--model", choices=["mini", "random"], default="mini", help="weights of the language model")
-    parser.add_argument("--dtype", default="bfloat16")
+    parser.add_argument("--dtype", help="bfloat16, float16 or float32; default: bfloat16 where the device has it")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=0, help="0: as many as torch takes by itself")
     parser.add_argument("--no-growth", action="store_true", help="leave the growth curve out")
@@ -204,6 +204,10 @@ def main() -> None:
     if args.child:
         child(args.child, args.device)
         return
+    if not args.dtype:
+        from unsee.models import fitting_dtype
+
+        args.dtype = str(fitting_dtype(args.device)).removeprefix("torch.")
     machine, records = smoke(args) if args.smoke else measured(args)
     from speed_parts.table import Table, plot
 
