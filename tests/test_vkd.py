@@ -142,21 +142,23 @@ def test_pictures_asked_about_are_placed_anew_at_each_step(tiny: VisionLanguageM
         assert torch.equal(tiny.image_features([CIRCLE]), plain)
 
 
-def test_pictures_are_placed_anew_and_recoloured_where_told() -> None:
-    plain = torch.tensor([0.5, -0.5, 1.0])[None, :, None, None].expand(2, 3, 24, 24)  # looks the same wherever it is
-    kept, recoloured = moved(plain, [False, True], random.Random(0))
-    assert torch.allclose(kept, plain[0], atol=1e-6)
-    assert float(recoloured.flatten(1).std(1).max()) < 1e-6 and float((recoloured - plain[1]).abs().max()) > 0.01
-    spot = torch.zeros(8, 3, 48, 48, dtype=torch.bfloat16)
-    spot[..., 20:28, 20:28] = 1
-    found = moved(spot, [False] * 8, random.Random(0))
-    assert found.dtype == spot.dtype and len({tuple(p.flatten().tolist()) for p in found}) == 8
-    assert torch.equal(found, moved(spot, [False] * 8, random.Random(0)))
-    for picture in found[:, 0].float():
-        assert 64 / 1.3**2 - 12 < float(picture.sum()) < 64 * 1.3**2 + 12
+def test_pictures_are_placed_and_lit_anew() -> None:
+    plain = torch.tensor([0.5, -0.5, 1.0])[None, :, None, None].expand(8, 3, 24, 24)  # looks the same wherever it is
+    lit = moved(plain, random.Random(0))
+    assert float(lit.flatten(2).std(2).max()) < 1e-6 and len({tuple(p[:, 0, 0].tolist()) for p in lit}) == 8
+    assert 0.05 < float((lit - plain).abs().max()) <= 0.3 + 0.2 * 1.0 + 1e-6
+    spot = torch.zeros(8, 3, 96, 96, dtype=torch.bfloat16)
+    spot[..., 40:56, 40:56] = 8  # so bright that no light changes where it is
+    found = moved(spot, random.Random(0))
+    assert found.dtype == spot.dtype and torch.equal(found, moved(spot, random.Random(0)))
+    assert len({tuple(p.flatten().tolist()) for p in found}) == 8
+    sizes = []
+    for picture in (found[:, 0].float() > 4).float():
+        sizes.append(float(picture.sum()) / 256)
         rows, columns = picture.nonzero(as_tuple=True)
-        middle = [float((at * picture[rows, columns]).sum() / picture.sum()) for at in (rows, columns)]
-        assert all(abs(m - 23.5) < 48 * 0.1 * 1.3 * 1.3 + 1 for m in middle)
+        middle = [float(at.float().mean()) for at in (rows, columns)]
+        assert all(abs(m - 47.5) < 96 * 0.2 * 2 * 2**0.5 + 1 for m in middle)
+    assert 1 / 4.5 < min(sizes) < 0.6 and 1.7 < max(sizes) < 4.5
 
 
 def test_the_language_model_runs_where_a_term_needs_it(tiny: VisionLanguageModel, tmp_path: Path) -> None:

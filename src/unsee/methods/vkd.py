@@ -46,8 +46,8 @@ class VKDSettings(TrainingSettings):
         teach_weight: weight of the distance on pictures to be forgotten.
         depth: where features are compared: 0: P's output; else behind that layer of V.
         distance: "mse", in units of the features' mean square, or "cosine".
-        moved: pictures are placed anew at every step (`unsee.models.moved`), for the original's features as well;
-            False: they are taken as they are.
+        moved: pictures are placed and lit anew at every step (`unsee.models.moved`), for the original's features as
+            well; False: they are taken as they are.
         forget_teacher: on D_f, the original's features of another picture, the protected one nearest to it in features
             ("nearest"), of itself with its forget-specific neurons set to 0 ("pruned"), or the mean of the retain
             pictures ("mean"); or no distillation there ("none").
@@ -200,11 +200,11 @@ class VKD(Method[VKDSettings]):
             return torch.cat([self._features(vlm, part) for part in forget])
 
     def reading(self, vlm: VisionLanguageModel, step: int) -> contextlib.AbstractContextManager[None]:
-        """Pictures asked about are placed anew as well; the reference is the original's on them as they are."""
+        """Pictures asked about are placed and lit anew as well; the reference is the original's on them as they are."""
         if not self.settings.moved:
             return contextlib.nullcontext()
         rng = random.Random(f"{self._seed}/{step}/read")
-        return vlm.placing(lambda pixels: moved(pixels, [False] * len(pixels), rng))
+        return vlm.placing(lambda pixels: moved(pixels, rng))
 
     def loss(self, logits: torch.Tensor, batch: Batch, totals: Totals) -> dict[str, torch.Tensor]:
         s, forget, terms = self.settings, batch.of("forget", logits), {}
@@ -230,8 +230,7 @@ class VKD(Method[VKDSettings]):
         if kept and s.distil_weight:
             pixels = vlm.pixels(kept)
             if s.moved:
-                # A variation is recoloured already, and of what is forgotten the colours may be the whole look.
-                pixels = moved(pixels, [p.sha256 not in self._varied for p in kept], rng)
+                pixels = moved(pixels, rng)
                 with torch.no_grad(), vlm.original():
                     wanted = self._features(vlm, pixels)
             else:
@@ -241,7 +240,7 @@ class VKD(Method[VKDSettings]):
             taught = rng.choices(self._forget, k=s.taught_per_step) if s.moved else self._forget
             pixels = vlm.pixels(taught)
             if s.moved:
-                pixels = moved(pixels, [False] * len(taught), rng)
+                pixels = moved(pixels, rng)
             wanted = torch.stack([self._taught[p] for p in taught])
             terms["teach"] = s.teach_weight * self._far(self._features(vlm, pixels), wanted)
         return terms
