@@ -55,7 +55,7 @@ ALONE = (
     Factor("projector", "projector", (False, True)),
     Factor("distance", "distance", ("mse", "cosine")),
     Factor("moved", "moved", (True, False)),
-    Factor("overshoot", "overshoot", (0.25, 0.0)),
+    Factor("overshoot", "overshoot", (0.1, 0.0)),
     Factor("forget from", "forget_from", (0.25, 0.0)),
 )
 """Changed alone, too; in no combination."""

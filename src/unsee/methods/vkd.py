@@ -91,20 +91,20 @@ class VKDSettings(TrainingSettings):
     learning_rate: float = 8e-4
     warmup: int = 10
     projector: bool = False
-    distil_weight: float = 4.0
+    distil_weight: float = 8.0
     teach_weight: float = 1.0
     depth: int = 0
     distance: str = "mse"
     moved: bool = True
     forget_teacher: str = "nearest"
-    overshoot: float = 0.25
+    overshoot: float = 0.1
     pruned_share: float = 0.05
     distilled_per_step: int = 32
     taught_per_step: int = 12
     mask_threshold: float = 0.0
     forget_loss: str = "npo"
-    npo_beta: float = 0.1
-    forget_weight: float = 0.15
+    npo_beta: float = 0.3
+    forget_weight: float = 0.5
     forget_from: float = 0.25
     retain_weight: float = 0.0
 
