@@ -373,8 +373,10 @@ def plain_name(name: str) -> str:
 
 
 def run(vlm: VisionLanguageModel, name: str, scratch: Path, seed: int = 0, **changes: Any) -> History:
-    """A few steps; every one of them sees all samples, so that their losses can be compared."""
+    """A few steps; every one of them sees all samples as they are, so that their losses can be compared."""
     quick: dict[str, Any] = {"steps": 4, "learning_rate": 1e-2} if name in TRAINING else {}
+    if name == "vkd":
+        quick |= {"moved": False, "forget_from": 0.0}
     if name in LORA:
         quick |= {"rank": 4, "lora_alpha": 8}
     method, samples = prepared(vlm, name, seed, **{**quick, **changes})
