@@ -72,7 +72,7 @@ COLUMNS = {"em": "EM", "degenerate_rate": "degenerate", "specificity_naming": "n
 def fixed(method: str) -> Settings:
     """What all trials of a method have, its first with nothing else changed."""
     made = make_method(method)
-    plan = SHORT_PLAN if "retain" in made.asks else {}  # steps that ask little are of another kind, and another number
+    plan = SHORT_PLAN if "retain" in made.asks(0) else {}  # other steps are of another kind, and another number
     known = made.settings_class.__dataclass_fields__
     return {k: v for k, v in {**plan, **SAME_LORA}.items() if k in known}
 

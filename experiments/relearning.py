@@ -180,7 +180,8 @@ def _kinds(model: str, arms: Sequence[Arm]) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, default=Path("experiments/results/relearning.jsonl.gz"))
-    parser.add_argument("--plot", type=Path, default=Path("docs/relearning.svg"), help="drawn when all is measured")
+    parser.add_argument("--plot", type=Path, default=Path("docs/relearning.svg"),
+                        help="drawn when all is measured, not by a part")  # fmt: skip
     parser.add_argument("--split", default="test")
     parser.add_argument("--concepts", type=int, default=3)
     parser.add_argument("--seeds", type=int, default=1)
@@ -198,12 +199,15 @@ def main() -> None:
     attack = RelearnSettings(side=args.side, steps=args.steps, learning_rate=args.learning_rate)
     plan = Plan(tuple(args.models), args.seeds, tuple(args.shares), attack, dtype=dtype_of(args))
     names = part_of(chosen_concepts(args.split, args.concepts), args.part)
+    if not names:
+        parser.error(f"there is no concept for part {args.part[0]} of {args.part[1]}: --concepts is {args.concepts}")
     methods = [m for m in args.models if m != ORIGINAL]
     cases = [mini_case(name, args.test_pictures, args.utility_pictures, methods) for name in names]
     rows = run(plan, cases, lambda: opened(args), args.json, lambda line: print(line, flush=True))
     print("\n" + tables(rows))
-    draw(rows, args.plot)
-    print(f"\nthe curves are drawn in {args.plot}")
+    if args.part[1] == 1:
+        draw(rows, args.plot)
+        print(f"\nthe curves are drawn in {args.plot}")
 
 
 if __name__ == "__main__":

@@ -193,7 +193,8 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--shape", default="smollm2-135m", help="smollm2-135m or llava-1.5-7b")
     parser.add_argument("--model", choices=["mini", "random"], default="mini", help="weights of the language model")
-    parser.add_argument("--dtype", help="bfloat16, float16 or float32; default: bfloat16 where the device has it")
+    parser.add_argument("--dtype", choices=["bfloat16", "float16", "float32"],
+                        help="default: bfloat16 where the device has it")  # fmt: skip
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=0, help="0: as many as torch takes by itself")
     parser.add_argument("--no-growth", action="store_true", help="leave the growth curve out")

@@ -171,7 +171,7 @@ def main(given: list[str] | None = None) -> None:
     if args.design:
         print(design())
         return
-    plan = {k: v for k, v in SHORT_PLAN.items() if k != "steps"}  # VKD's own are many, and cheap
+    plan = {k: v for k, v in SHORT_PLAN.items() if k != "steps"}  # VKD has its own number
     around = {**plan, **{k: value_of(v) for k, v in (s.split("=", 1) for s in args.set)}}
     on = blocks(chosen_concepts("dev", args.concepts), args.seeds, args.crossed)
     ablation = Ablation(around, on, sizes_of(args), Results(args.json))

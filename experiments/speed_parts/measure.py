@@ -361,7 +361,7 @@ def profile(task: dict[str, Any], folder: Path, sizes: Sizes, device: str) -> di
     world.vlm.model.zero_grad()
     peaks = {
         str(d).removeprefix("torch."): machine.matmul_peak(d, sizes.matmul, place)
-        for d in {getattr(torch, task["dtype"]), torch.float32}
+        for d in dict.fromkeys((getattr(torch, task["dtype"]), torch.float32))
     }
     path.train(samples)
     encoded = Encoded(world.vlm, samples, "vocabulary")

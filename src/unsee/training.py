@@ -224,8 +224,8 @@ def train(
     begin = time.perf_counter()
     if vlm.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(vlm.device)
-    seen = {i for step in steps for i in step if samples[i].role in method.asks} if method.trains else None
-    encoded = Encoded(vlm, samples, method.reference, method.pairs, seen)
+    read = {i for number, step in enumerate(steps) for i in step if samples[i].role in method.asks(number)}
+    encoded = Encoded(vlm, samples, method.reference, method.pairs, read if method.trains else None)
     method.prepare(encoded, request)
     if not method.trains:
         with torch.no_grad():

@@ -104,14 +104,9 @@ class Method(ABC, Generic[Settings]):
         """
         return list(built)
 
-    @property
-    def asks(self) -> frozenset[str]:
-        """Roles of the samples whose answers its steps read; none: there are `step_terms` alone, and W never runs."""
+    def asks(self, step: int) -> frozenset[str]:
+        """Roles of the samples whose answers a step reads; none: it has `step_terms` alone, and W never runs."""
         return frozenset({"forget", "retain"})
-
-    def asks_at(self, step: int) -> frozenset[str]:
-        """Those of them that a step reads; by default all."""
-        return self.asks
 
     @abstractmethod
     def attach(self, vlm: VisionLanguageModel, seed: int) -> None:

@@ -27,7 +27,7 @@ def gradients(method: Method[Any], encoded: Encoded, chosen: Sequence[int], step
         The terms of the loss, by name.
     """
     terms: dict[str, float] = defaultdict(float)
-    asks = method.asks_at(step)
+    asks = method.asks(step)
     read = [i for i in chosen if encoded.samples[i].role in asks]
     totals = encoded.totals(read)
     with method.reading(encoded.vlm, step):

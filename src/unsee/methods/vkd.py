@@ -135,15 +135,11 @@ class VKD(Method[VKDSettings]):
         shown = [s for s in built if s.picture is not None]
         return with_truth(to_forget(shown, self.name), self.name) + to_retain(shown, self.name)
 
-    @property
-    def asks(self) -> frozenset[str]:
+    def asks(self, step: int) -> frozenset[str]:
         s = self.settings
-        needed = {"forget": s.forget_loss != "none", "retain": s.retain_weight > 0}
+        begun = step >= s.forget_from * s.steps
+        needed = {"forget": s.forget_loss != "none" and begun, "retain": s.retain_weight > 0}
         return frozenset(role for role, is_needed in needed.items() if is_needed)
-
-    def asks_at(self, step: int) -> frozenset[str]:
-        begun = step >= self.settings.forget_from * self.settings.steps
-        return self.asks if begun else self.asks - {"forget"}
 
     def attach(self, vlm: VisionLanguageModel, seed: int) -> None:
         self._seed = seed
@@ -154,13 +150,12 @@ class VKD(Method[VKDSettings]):
         if s.depth > len(vlm.vision_layers):
             raise UnseeError(f"depth = {s.depth}: the vision tower has {len(vlm.vision_layers)} layers")
         self._forget, self._retain = (_pictures(encoded.samples, role) for role in ("forget", "retain"))
-        self._varied = {s.picture.sha256 for s in encoded.samples if s.facet == "variation" and s.picture is not None}
         with torch.no_grad(), vlm.original():
             held = torch.cat([self._features(vlm, part) for part in _some(vlm, self._retain)])
             self._taught = {}
             if s.forget_teacher != "none":
                 seen = torch.cat([self._features(vlm, part) for part in _some(vlm, self._forget)])
-                taught = self._lesson(vlm, seen, held)
+                taught = self._lesson(encoded, seen, held)
                 aims = taught + s.overshoot * (taught - seen)
                 self._taught = dict(zip(self._forget, aims, strict=True))
         self._scale = held.square().mean()
@@ -173,20 +168,21 @@ class VKD(Method[VKDSettings]):
         depth = self.settings.depth
         return (vlm.see_until(pixels, depth) if depth else vlm.see(pixels).projected).float()
 
-    def _lesson(self, vlm: VisionLanguageModel, seen: torch.Tensor, held: torch.Tensor) -> torch.Tensor:
+    def _lesson(self, encoded: Encoded, seen: torch.Tensor, held: torch.Tensor) -> torch.Tensor:
         """What the teacher, which lacks the concept, sees in the forget pictures.
 
         Args:
-            vlm: the original.
+            encoded: the samples, and the model, as the original.
             seen: what it sees in them.
             held: what it sees in the pictures to be kept.
         """
-        s = self.settings
+        s, vlm = self.settings, encoded.vlm
         if s.forget_teacher == "mean":
             return held.mean(0).expand_as(seen)
         if s.forget_teacher == "nearest":
             # A variation of the picture itself is the nearest of all, and too near.
-            others = [i for i, p in enumerate(self._retain) if p.sha256 not in self._varied] or [*range(len(held))]
+            varied = {sample.picture for sample in encoded.samples if sample.facet == "variation"}
+            others = [i for i, p in enumerate(self._retain) if p not in varied] or [*range(len(held))]
             near = torch.cdist(seen.flatten(1), held[others].flatten(1)).argmin(1).tolist()
             return held[[others[i] for i in near]]
         forget, ends = list(_some(vlm, self._forget)), mlp_ends(vlm, vlm.anatomy.vision)
@@ -258,4 +254,4 @@ def _some(vlm: VisionLanguageModel, pictures: Sequence[Picture], size: int = 32)
 
 
 def _pictures(samples: Sequence[Sample], role: str) -> list[Picture]:
-    return list({s.picture.sha256: s.picture for s in samples if s.role == role and s.picture is not None}.values())
+    return list(dict.fromkeys(s.picture for s in samples if s.role == role and s.picture is not None))
