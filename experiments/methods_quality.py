@@ -3,12 +3,12 @@
     python experiments/methods_quality.py --json experiments/results/methods_quality.jsonl.gz
 
 **tune.** Every method gets the same number of trials and the same minutes of wall clock: its defaults first, then
-settings drawn from the table `SPACE` below by a seed of its own, whatever has been measured. The trial with the
-highest objective is chosen. The objective was written down before any tuning, in `quality_parts/objective.py`: the
-harmonic mean of five shares of what the original knew (forgotten; naming, yes/no, same kind and text kept), degenerate
-answers keeping nothing. A trial that ends after the minutes are over is recorded and not counted; one that fails scores
-0. What runs share (the original's answers, the four targets) is made before the clock starts. What a step sees
-(`SHORT_PLAN` in `quality_parts/jobs.py`) is the same for all methods that train.
+settings drawn from the table `SPACE` below by a seed of its own (a Latin hypercube), whatever has been measured. The
+trial with the highest objective is chosen. The objective was written down before any tuning, in
+`quality_parts/objective.py`: the harmonic mean of five shares of what the original knew (forgotten; naming, yes/no,
+same kind and text kept), degenerate answers keeping nothing. A trial that ends after the minutes are over is recorded
+and not counted; one that fails scores 0. What runs share (the original's answers, the four targets) is made before
+the clock starts. What a step sees (`SHORT_PLAN` in `quality_parts/jobs.py`) is the same for all methods that train.
 
 **report.** The chosen settings on other concepts, each kind of them once; the seeds go round, so every concept has one
 (`--crossed`: every seed on every concept). Intervals are over concepts.
@@ -32,7 +32,7 @@ from quality_parts.search import Among, Budget, Log, Search, Space, in_turn
 from quality_parts.tables import asked, failures, markdown, over_concepts, plain, pooled, shares_of, told
 from unsee.methods import make_method
 
-STEPS = Among((6, 10, 16, 24))
+STEPS = Among((6, 9, 12, 18))
 WEIGHT = Log(0.3, 10)
 LORA: Space = {"learning_rate": Log(1e-4, 2e-3), "steps": STEPS}
 """Below 1e-4 a LoRA that starts at random hardly moves in so few steps."""
@@ -54,7 +54,7 @@ SPACE: dict[str, Space] = {
     "smfa": {**LORA, "anchor_ratio": Log(0.1, 10)},
     "mip-editor": {"learning_rate": Log(1e-4, 1e-2), "steps": STEPS, "retain_weight": WEIGHT, "steering": Log(0.3, 5),
                    "neurons": Among((2, 5, 20))},
-    "vkd": {"learning_rate": Log(1e-4, 2e-3), "steps": Among((40, 80, 160)), "distil_weight": Log(2, 20),
+    "vkd": {"learning_rate": Log(1e-4, 2e-3), "steps": Among((40, 80, 120)), "distil_weight": Log(2, 20),
             "forget_teacher": Among(("nearest", "mean")), "overshoot": Among((0.0, 0.1, 0.25)),
             "forget_weight": Log(0.1, 2), "npo_beta": Log(0.1, 1), "projector": Among((False, True))},
 }  # fmt: skip
@@ -151,7 +151,7 @@ def main(given: list[str] | None = None) -> None:
     parser.add_argument("--methods", nargs="+", default=list(SPACE), choices=list(SPACE), metavar="METHOD")
     parser.add_argument("--phase", choices=["tune", "report", "both"], default="both")
     parser.add_argument("--trials", type=int, default=4, help="settings tried, for each method")
-    parser.add_argument("--minutes", type=float, default=10.0, help="wall clock of all trials of a method")
+    parser.add_argument("--minutes", type=float, default=20.0, help="wall clock of all trials of a method")
     parser.add_argument("--tuning-concepts", type=int, default=1, help="of dev; each trial runs on all of them")
     parser.add_argument("--concepts", type=int, default=5, help="of test, for the report")
     parser.add_argument("--seeds", type=int, default=3, help="of the report")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 import random
 import tomllib
 from pathlib import Path
@@ -26,7 +27,7 @@ from quality_parts.factorial import effect, fraction, mixed, resolution
 from quality_parts.jobs import Block, Job, Record, Sizes, blocks
 from quality_parts.objective import objective, shares
 from quality_parts.records import Results
-from quality_parts.search import Among, Budget, Log, Search, in_turn
+from quality_parts.search import Among, Budget, Log, Search, Space, in_turn
 from quality_parts.tables import beside, by_concept, over_concepts
 from unsee.benchmarks.protocol import Item, Protocol, Recorder, asked_of_others, asked_of_training, asked_of_unseen
 from unsee.data import Concept, Picture, Request
@@ -323,9 +324,22 @@ def test_what_is_drawn_can_be_told_to_the_method(method: str) -> None:
             drawn <= set(knob.values) if isinstance(knob, Among) else knob.low <= min(drawn) <= max(drawn) <= knob.high
         )
         assert len(drawn) > 1 and name in get_method(method).settings_class.__dataclass_fields__
-    fewer = methods_quality.search_of(method, Budget(5, 1), on, SMALL, 0)
-    assert fewer.trials == search.trials[:5]
+    again = methods_quality.search_of(method, budget, on, SMALL, 0)
+    assert again.trials == search.trials
     assert methods_quality.search_of(method, budget, on, SMALL, 1).trials != search.trials
+
+
+def test_every_part_of_a_range_is_drawn_from_once() -> None:
+    space: Space = {"learning_rate": Log(1e-4, 1e-1), "steps": Among((1, 2, 3)), "retain_weight": Among((1.0, 2.0))}
+    for seed in range(20):
+        drawn = Search("gd", {}, space, Budget(4, 1), [], SMALL, seed).trials[1:]
+        decades = sorted(int(math.log10(t["learning_rate"] * 1.0001)) for t in drawn)
+        assert decades == [-3, -2, -1], drawn
+        assert sorted(t["steps"] for t in drawn) == [1, 2, 3]
+        assert {t["retain_weight"] for t in drawn} == {1.0, 2.0}
+    seeds = [Search("gd", {}, space, Budget(4, 1), [], SMALL, seed).trials for seed in range(20)]
+    assert len({tuple(t["steps"] for t in trials[1:]) for trials in seeds}) > 1
+    assert Search("gd", {"steps": 4}, space, Budget(1, 1), [], SMALL).trials == [{"steps": 4}]
 
 
 def test_every_method_is_tuned_from_a_seed_of_its_own() -> None:

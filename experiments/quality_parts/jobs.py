@@ -40,7 +40,7 @@ class Sizes:
 REDUCED = Sizes(test_pictures=12, utility_pictures=1, neighbour_pictures=2, general_questions=1)
 """What is asked where many runs are compared: about 200 questions, a minute on two cores."""
 
-SHORT_PLAN: Settings = {"steps": 16, "forget_per_step": 6, "protected_per_step": 4, "variations_per_step": 4,
+SHORT_PLAN: Settings = {"steps": 12, "forget_per_step": 6, "protected_per_step": 4, "variations_per_step": 4,
                         "questions_per_picture": 2, "texts_per_step": 3}  # fmt: skip
 """How many steps there are where many runs are compared, and what each of them sees: 25 samples; SIU by itself 39."""
 

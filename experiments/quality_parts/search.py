@@ -1,4 +1,4 @@
-"""Random search: ranges, what a seed draws from them, and the same budget for every method."""
+"""Search by a Latin hypercube: ranges, what a seed draws from them, and the same budget for every method."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ from quality_parts.records import Results
 
 @dataclass(frozen=True)
 class Log:
-    """A number whose logarithm is drawn evenly, to two digits, so that it can be told and typed."""
+    """A number whose logarithm is spread evenly, to two digits, so that it can be told and typed."""
 
     low: float
     high: float
 
-    def draw(self, rng: random.Random) -> float:
-        value = math.exp(rng.uniform(math.log(self.low), math.log(self.high)))
+    def at(self, share: float) -> float:
+        """What lies at a share of the range, from 0 up to 1."""
+        value = math.exp(math.log(self.low) + share * math.log(self.high / self.low))
         return min(self.high, max(self.low, float(f"{value:.1e}")))
 
 
@@ -32,8 +33,9 @@ class Among:
 
     values: tuple[Any, ...]
 
-    def draw(self, rng: random.Random) -> Any:
-        return rng.choice(self.values)
+    def at(self, share: float) -> Any:
+        """What lies at a share of them, from 0 up to but not 1."""
+        return self.values[int(share * len(self.values))]
 
 
 Space = dict[str, Log | Among]
@@ -58,12 +60,12 @@ class Search:
     Args:
         method: its name.
         fixed: settings that all its trials have; nothing else is changed in the first, which is the method's defaults.
-        space: what is drawn in the others. The draws depend on the seed and the method's name alone, so that more
-            trials begin with the same ones.
+        space: what is drawn in the others, as a Latin hypercube: each range is cut in as many equal parts as there are
+            trials, and every part is drawn from once. Few trials would leave half of a range alone else.
         budget: the same for every method.
         blocks: concepts and seeds that each trial is run on.
         sizes: of the questions.
-        seed: of the draws.
+        seed: of the draws, together with the method's name.
     """
 
     def __init__(
@@ -78,9 +80,10 @@ class Search:
     ):
         self.method, self.budget, self.blocks, self.sizes = method, budget, blocks, sizes
         rng = random.Random(f"{seed}/{method}")
+        drawn = budget.trials - 1
+        shares = {name: [(part + rng.random()) / drawn for part in rng.sample(range(drawn), drawn)] for name in space}
         self.trials: list[Settings] = [fixed]
-        while len(self.trials) < budget.trials:
-            self.trials.append({**fixed, **{name: knob.draw(rng) for name, knob in space.items()}})
+        self.trials += [{**fixed, **{n: knob.at(shares[n][t]) for n, knob in space.items()}} for t in range(drawn)]
 
     def jobs(self, trial: int) -> list[Job]:
         changes = self.trials[trial]
