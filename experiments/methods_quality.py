@@ -62,8 +62,8 @@ SPACE: dict[str, Space] = {
 
 SAME_LORA: Settings = {"lora_start": "random", "upper_layers": 1.0}
 """SIU's own default has another LoRA than the papers'; here all methods have theirs, so that losses are compared."""
-TUNED_BEFORE = ("Kessa Kestrelli", "Jenkins")
-"""Concepts of `dev` on which SIU's defaults were found: here no method has seen them."""
+TUNED_BEFORE = ("Kessa Kestrelli", "Jenkins", "Caldra Boltrane", "the United Kingdom", "LinkedIn", "cat")
+"""Concepts of `dev` on which defaults were found, SIU's on the first two, VKD's on all: none is tuned on here."""
 
 COLUMNS = {"em": "EM", "degenerate_rate": "degenerate", "specificity_naming": "naming", "specificity_yes_no": "yes/no",
            "neighbours": "same kind", "text_kept": "text", "text_general": "text, others"}  # fmt: skip
