@@ -54,9 +54,9 @@ SPACE: dict[str, Space] = {
     "smfa": {**LORA, "anchor_ratio": Log(0.1, 10)},
     "mip-editor": {"learning_rate": Log(1e-4, 1e-2), "steps": STEPS, "retain_weight": WEIGHT, "steering": Log(0.3, 5),
                    "neurons": Among((2, 5, 20))},
-    "vkd": {"learning_rate": Log(1e-4, 2e-3), "steps": Among((40, 80, 120)), "distil_weight": Log(2, 20),
-            "forget_teacher": Among(("nearest", "mean")), "overshoot": Among((0.0, 0.1, 0.25)),
-            "forget_weight": Log(0.1, 2), "npo_beta": Log(0.1, 1), "projector": Among((False, True))},
+    "vkd": {"learning_rate": Log(1e-4, 2e-3), "steps": Among((40, 80, 120)), "distil_weight": Log(0.5, 8),
+            "forget_teacher": Among(("nearest", "mean")), "overshoot": Among((0.0, 0.25, 0.5)),
+            "forget_weight": Log(0.3, 3), "npo_beta": Log(0.1, 1), "upper_layers": Among((0.2, 0.34, 1.0))},
 }  # fmt: skip
 """What is drawn for each method; all else has its default. `retrain` is not here: it needs the training data."""
 

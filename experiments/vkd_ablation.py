@@ -47,7 +47,7 @@ class Factor:
 
 FACTORS = (
     Factor("teacher", "forget_teacher", ("nearest", "mean", "pruned")),
-    Factor("depth", "depth", (0, 4)),
+    Factor("depth", "depth", (0, 5)),
     Factor("mask", "mask_threshold", (0.0, 1.0)),
     Factor("forget loss", "forget_loss", ("npo", "none", "ga")),
 )
@@ -55,8 +55,8 @@ ALONE = (
     Factor("projector", "projector", (False, True)),
     Factor("distance", "distance", ("mse", "cosine")),
     Factor("moved", "moved", (True, False)),
-    Factor("overshoot", "overshoot", (0.1, 0.0)),
-    Factor("forget from", "forget_from", (0.25, 0.0)),
+    Factor("overshoot", "overshoot", (0.25, 0.0)),
+    Factor("upper layers", "upper_layers", (0.34, 1.0)),
 )
 """Changed alone, too; in no combination."""
 DESIGN = fraction(3, [(0, 1, 2)])

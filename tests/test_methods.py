@@ -352,7 +352,9 @@ def test_parts_of_a_batch_are_told_by_their_role(tiny: VisionLanguageModel) -> N
 Weights = dict[str, torch.Tensor]
 MAY_MOVE: dict[str, Callable[[str], bool]] = {
     "LoRA on the language model": lambda name: "lora_" in name and ".language_model." in name,
-    "the vision tower, the projector where asked": lambda name: ".vision_tower.modules_to_save." in name,
+    "the vision tower's upper layers, the projector where asked": lambda name: (
+        ".vision_tower." in name and ".layers.1.modules_to_save." in name
+    ),
     "columns of the linear layers that end the MLPs of V and W": lambda name: ".modules_to_save.default.weight" in name,
     "some columns of the linear layers that end the MLPs of V and W": lambda name: (
         ".mlp." in name and "lora_B." in name

@@ -413,7 +413,7 @@ def test_the_ablation_finds_what_was_put_in(tmp_path: Path, capsys: pytest.Captu
     assert len(jobs) == 3 * 19  # 11 changed alone, 8 rows, one of which is the default
     runs = []
     for job in jobs:
-        forgotten = 4 + 2 * (job.changes.get("depth") == 4) + (on[1].concept == job.concept)
+        forgotten = 4 + 2 * (job.changes.get("depth") == 5) + (on[1].concept == job.concept)
         runs.append(run(job, forgotten, 10))
     runs[-1] = run(jobs[-1], 0, 0, error="TrainingError: exploded")
     ablation = vkd_ablation.Ablation({}, on, SMALL, file_of(tmp_path, runs[:-1]))
@@ -421,7 +421,7 @@ def test_the_ablation_finds_what_was_put_in(tmp_path: Path, capsys: pytest.Captu
     assert depth and depth.value == pytest.approx(0.2) and depth.concepts == 2  # the last block is not whole
     ablation.results.append(runs[-1])
     assert len(ablation.effects([1], "forgotten")) == 3
-    change = ablation.values({"depth": 4}, "forgotten", against={})
+    change = ablation.values({"depth": 5}, "forgotten", against={})
     assert [c for c, _ in change] == [b.concept for b in on] and all(v == pytest.approx(0.2) for _, v in change)
     vkd_ablation.show(ablation)
     printed = capsys.readouterr().out

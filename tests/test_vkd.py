@@ -78,7 +78,7 @@ def test_taken_off_it_is_the_original(tiny: VisionLanguageModel, tmp_path: Path)
 
 @pytest.mark.parametrize("depth", [0, 1])
 def test_distillation_never_runs_the_language_model(tiny: VisionLanguageModel, depth: int) -> None:
-    method, _ = made(tiny, depth=depth)
+    method, _ = made(tiny, depth=depth, upper_layers=1.0)
     ran: list[str] = []
     language = tiny.part(tiny.anatomy.language)
     projector = tiny.part(tiny.anatomy.projector)
@@ -159,6 +159,15 @@ def test_pictures_are_placed_and_lit_anew() -> None:
         middle = [float(at.float().mean()) for at in (rows, columns)]
         assert all(abs(m - 47.5) < 96 * 0.2 * 2 * 2**0.5 + 1 for m in middle)
     assert 1 / 4.5 < min(sizes) < 0.6 and 1.7 < max(sizes) < 4.5
+
+
+def test_half_of_the_pictures_are_mirrored() -> None:
+    halves = torch.zeros(64, 3, 24, 24)
+    halves[..., 12:] = 4
+    found = moved(halves, random.Random(0))[:, 0]
+    # However little is turned and shifted, one side stays the brighter one.
+    mirrored = sum(float(p[:, :4].mean() - p[:, -4:].mean()) > 0 for p in found)
+    assert 16 < mirrored < 48
 
 
 def test_the_language_model_runs_where_a_term_needs_it(tiny: VisionLanguageModel, tmp_path: Path) -> None:
@@ -333,9 +342,28 @@ def test_bad_settings_are_told_at_once(changes: dict[str, Any], complaint: str) 
         make_method("vkd", "default", changes)
 
 
-def test_a_depth_that_the_tower_has_not_is_told(tiny: VisionLanguageModel) -> None:
-    with pytest.raises(UnseeError, match="depth = 9: the vision tower has"):
-        made(tiny, depth=9)
+@pytest.mark.parametrize(("depth", "complaint"), [(9, "the vision tower has"), (1, "upper_layers = 0.5: .* layer 2$")])
+def test_a_depth_that_does_not_fit_is_told(tiny: VisionLanguageModel, depth: int, complaint: str) -> None:
+    with pytest.raises(UnseeError, match=f"depth = {depth}.*{complaint}"):
+        made(tiny, depth=depth, upper_layers=0.5)
+
+
+@pytest.mark.parametrize(("share", "whole"), [(0.01, False), (0.5, False), (1.0, True)])
+def test_the_upper_layers_alone_are_trained(
+    tiny: VisionLanguageModel, tmp_path: Path, share: float, whole: bool
+) -> None:
+    with torch.no_grad():
+        before = tiny.see(tiny.pixels([CIRCLE]))
+    run(tiny, tmp_path, upper_layers=share)
+    trains = {n for n, p in tiny.model.named_parameters() if p.requires_grad}
+    assert trains and all((".layers.1." in n) or whole for n in trains)
+    assert any("embeddings" in n for n in trains) == whole
+    with torch.no_grad():
+        after = tiny.see(tiny.pixels([CIRCLE]))
+        assert torch.equal(before.layers[1], after.layers[1]) != whole  # behind V's first layer
+        assert not torch.equal(before.projected, after.projected)
+        with tiny.original():
+            assert torch.equal(before.projected, tiny.see(tiny.pixels([CIRCLE])).projected)
 
 
 @pytest.mark.parametrize("moved", [True, False])

@@ -40,6 +40,8 @@ class VKDSettings(TrainingSettings):
     that each needs.
 
     Args:
+        upper_layers: share of V's layers, counted from the last, that are trained; 1: all of V. What lies below sees
+            edges and colours, of which one picture has its own; above, what it shows.
         projector: train P too, not V alone.
         warmup: steps over which the learning rate rises.
         distil_weight: weight of the distance on pictures to be kept.
@@ -67,6 +69,7 @@ class VKDSettings(TrainingSettings):
 
     ranges: ClassVar[Ranges] = {
         **TrainingSettings.ranges,
+        "upper_layers": (0.01, 1),
         "warmup": (0, 100_000),
         "distil_weight": (0, 1000),
         "teach_weight": (0, 1000),
@@ -90,21 +93,22 @@ class VKDSettings(TrainingSettings):
     steps: int = 80
     learning_rate: float = 8e-4
     warmup: int = 10
+    upper_layers: float = 0.34
     projector: bool = False
-    distil_weight: float = 8.0
+    distil_weight: float = 2.0
     teach_weight: float = 1.0
     depth: int = 0
     distance: str = "mse"
     moved: bool = True
     forget_teacher: str = "nearest"
-    overshoot: float = 0.1
+    overshoot: float = 0.25
     pruned_share: float = 0.05
     distilled_per_step: int = 32
     taught_per_step: int = 12
     mask_threshold: float = 0.0
     forget_loss: str = "npo"
     npo_beta: float = 0.3
-    forget_weight: float = 0.5
+    forget_weight: float = 1.0
     forget_from: float = 0.25
     retain_weight: float = 0.0
 
@@ -123,7 +127,7 @@ class VKD(Method[VKDSettings]):
 
     name: ClassVar[str] = "vkd"
     paper: ClassVar[str] = "Visual Knowledge Distillation, arXiv 2512.11325 (reconstructed)"
-    moves: ClassVar[str] = "the vision tower, the projector where asked"
+    moves: ClassVar[str] = "the vision tower's upper layers, the projector where asked"
     data: ClassVar[tuple[Data, ...]] = ("truth", "retain")
     reference: ClassVar[Reference] = "labels"
     protected_pictures: ClassVar[int] = 144
@@ -143,12 +147,24 @@ class VKD(Method[VKDSettings]):
 
     def attach(self, vlm: VisionLanguageModel, seed: int) -> None:
         self._seed = seed
-        add_copies(vlm, [vlm.anatomy.vision, *([vlm.anatomy.projector] if self.settings.projector else [])])
+        first, layers = self._first_layer(vlm), vlm.vision_layer_paths
+        vision = layers[first:] if first else [vlm.anatomy.vision]
+        add_copies(vlm, [*vision, *([vlm.anatomy.projector] if self.settings.projector else [])])
+
+    def _first_layer(self, vlm: VisionLanguageModel) -> int:
+        """The first of V's layers that is trained, from 0."""
+        depth = len(vlm.vision_layers)
+        return depth - max(1, round(self.settings.upper_layers * depth))
 
     def prepare(self, encoded: Encoded, request: Request) -> None:
         s, vlm = self.settings, encoded.vlm
         if s.depth > len(vlm.vision_layers):
             raise UnseeError(f"depth = {s.depth}: the vision tower has {len(vlm.vision_layers)} layers")
+        if 0 < s.depth <= (first := self._first_layer(vlm)):
+            raise UnseeError(
+                f"depth = {s.depth}, upper_layers = {s.upper_layers:g}: features are compared behind a layer below the "
+                f"first that is trained, which is the vision tower's layer {first + 1}"
+            )
         self._forget, self._retain = (_pictures(encoded.samples, role) for role in ("forget", "retain"))
         with torch.no_grad(), vlm.original():
             held = torch.cat([self._features(vlm, part) for part in _some(vlm, self._retain)])

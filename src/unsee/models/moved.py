@@ -14,12 +14,14 @@ SCALE = 2.0
 """Times larger or smaller, at most: what fills the one picture at hand is a corner of another."""
 SHIFT = 0.2
 """Of the width and the height, at most."""
+MIRRORED = 0.5
+"""The share of pictures that are mirrored: who looks to the left in the one picture looks to the right in another."""
 GAIN, LIGHT = 0.2, 0.3
 """Of each colour: by which share it grows or shrinks, and what is added, in the units of the processor's output."""
 
 
 def moved(pixels: torch.Tensor, rng: random.Random) -> torch.Tensor:
-    """Each picture turned, scaled, shifted and lit by itself, its border drawn out.
+    """Each picture turned, scaled, shifted, mirrored or not, and lit by itself, its border drawn out.
 
     Args:
         pixels: `[pictures, 3, height, width]`, as an image processor makes them.
@@ -37,7 +39,8 @@ def _placed(rng: random.Random) -> list[list[float]]:
     turn, scale = math.radians(rng.uniform(-TURN, TURN)), math.exp(rng.uniform(-1, 1) * math.log(SCALE))
     across, down = (2 * rng.uniform(-SHIFT, SHIFT) for _ in range(2))
     cosine, sine = math.cos(turn) / scale, math.sin(turn) / scale
-    return [[cosine, -sine, across], [sine, cosine, down]]
+    side = -1 if rng.random() < MIRRORED else 1
+    return [[side * cosine, -sine, across], [side * sine, cosine, down]]
 
 
 def _lit(rng: random.Random) -> list[list[float]]:

@@ -178,6 +178,13 @@ class VisionLanguageModel:
             vision = vision.original_module if vision.disable_adapters else trained
         return next(m for m in vision.modules() if isinstance(m, nn.ModuleList))
 
+    @property
+    def vision_layer_paths(self) -> list[str]:
+        """Where V's layers are, in order, as long as nothing is attached to V."""
+        inside = self.part(self.anatomy.vision).named_modules(prefix=self.anatomy.vision)
+        path = next(name for name, module in inside if isinstance(module, nn.ModuleList))
+        return [f"{path}.{number}" for number in range(len(self.vision_layers))]
+
     def image_features(self, pictures: Sequence[Picture]) -> torch.Tensor:
         """Projected features `[pictures, image_tokens, hidden]`.
 
