@@ -122,10 +122,11 @@ class OursVKD:
         self.method.prepare(self.encoded, Request(CONCEPT, (world.picture,)))
 
     def train(self, samples: Sequence[Sample]) -> float:
-        """One step."""
+        """The last step: all terms have begun."""
+        step = self.method.settings.steps - 1
         if self.whole:
-            return sum(gradients(self.method, self.encoded, range(len(samples))).values())
-        total = torch.stack(list(self.method.step_terms(self.world.vlm, 0).values())).sum()
+            return sum(gradients(self.method, self.encoded, range(len(samples)), step).values())
+        total = torch.stack(list(self.method.step_terms(self.world.vlm, step).values())).sum()
         total.backward()
         return total.item()
 
