@@ -31,6 +31,7 @@ from quality_parts.records import Results
 from quality_parts.search import Among, Budget, Log, Search, Space, in_turn
 from quality_parts.tables import asked, failures, markdown, over_concepts, plain, pooled, shares_of, told
 from unsee.methods import make_method
+from unsee.methods.settings import LoraSettings
 
 STEPS = Among((6, 9, 12, 18))
 WEIGHT = Log(0.3, 10)
@@ -74,7 +75,8 @@ def fixed(method: str) -> Settings:
     made = make_method(method)
     plan = SHORT_PLAN if "retain" in made.asks(0) else {}  # other steps are of another kind, and another number
     known = made.settings_class.__dataclass_fields__
-    return {k: v for k, v in {**plan, **SAME_LORA}.items() if k in known}
+    lora = SAME_LORA if issubclass(made.settings_class, LoraSettings) else {}  # VKD has upper layers, of V
+    return {k: v for k, v in {**plan, **lora}.items() if k in known}
 
 
 def search_of(method: str, budget: Budget, on: Sequence[Block], sizes: Sizes, seed: int) -> Search:

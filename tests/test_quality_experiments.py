@@ -329,6 +329,14 @@ def test_what_is_drawn_can_be_told_to_the_method(method: str) -> None:
     assert methods_quality.search_of(method, budget, on, SMALL, 1).trials != search.trials
 
 
+def test_all_have_the_same_lora_and_what_is_none_is_left_alone() -> None:
+    """VKD's upper layers are V's."""
+    shared = {m: methods_quality.fixed(m) for m in methods_quality.SPACE}
+    assert {m for m, s in shared.items() if "upper_layers" not in s} == {"vkd", "manu", "mip-editor"}
+    assert all(s["upper_layers"] == 1.0 and s["lora_start"] == "random" for s in shared.values() if "upper_layers" in s)
+    assert shared["vkd"] == {}
+
+
 def test_every_part_of_a_range_is_drawn_from_once() -> None:
     space: Space = {"learning_rate": Log(1e-4, 1e-1), "steps": Among((1, 2, 3)), "retain_weight": Among((1.0, 2.0))}
     for seed in range(20):

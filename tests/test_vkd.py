@@ -348,6 +348,20 @@ def test_a_depth_that_does_not_fit_is_told(tiny: VisionLanguageModel, depth: int
         made(tiny, depth=depth, upper_layers=0.5)
 
 
+def test_a_layer_that_the_projector_does_not_read_is_not_trained(tiny: VisionLanguageModel, tmp_path: Path) -> None:
+    """As LLaVA-1.5 has it: nothing would come of training the last."""
+    tiny.base.config.vision_feature_layer = -2
+    assert tiny.vision_depth == 1
+    with torch.no_grad():
+        before = tiny.see(tiny.pixels([CIRCLE])).projected
+    run(tiny, tmp_path, upper_layers=0.01)
+    with torch.no_grad():
+        assert not torch.equal(before, tiny.see(tiny.pixels([CIRCLE])).projected)
+    remove_lora(tiny)
+    with pytest.raises(UnseeError, match="depth = 2: the vision tower has 1 layers that are read"):
+        made(tiny, depth=2)
+
+
 @pytest.mark.parametrize(("share", "whole"), [(0.01, False), (0.5, False), (1.0, True)])
 def test_the_upper_layers_alone_are_trained(
     tiny: VisionLanguageModel, tmp_path: Path, share: float, whole: bool

@@ -60,8 +60,8 @@ class Search:
     Args:
         method: its name.
         fixed: settings that all its trials have; nothing else is changed in the first, which is the method's defaults.
-        space: what is drawn in the others, as a Latin hypercube: each range is cut in as many equal parts as there are
-            trials, and every part is drawn from once. Few trials would leave half of a range alone else.
+        space: what is drawn in the others, as a Latin hypercube: each range is cut in as many equal parts as there
+            are of them, and every part is drawn from once. Few trials would leave half of a range alone else.
         budget: the same for every method.
         blocks: concepts and seeds that each trial is run on.
         sizes: of the questions.
@@ -80,7 +80,7 @@ class Search:
     ):
         self.method, self.budget, self.blocks, self.sizes = method, budget, blocks, sizes
         rng = random.Random(f"{seed}/{method}")
-        drawn = budget.trials - 1
+        drawn = max(0, budget.trials - 1)
         shares = {name: [(part + rng.random()) / drawn for part in rng.sample(range(drawn), drawn)] for name in space}
         self.trials: list[Settings] = [fixed]
         self.trials += [{**fixed, **{n: knob.at(shares[n][t]) for n, knob in space.items()}} for t in range(drawn)]

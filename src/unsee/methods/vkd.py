@@ -40,7 +40,7 @@ class VKDSettings(TrainingSettings):
     that each needs.
 
     Args:
-        upper_layers: share of V's layers, counted from the last, that are trained; 1: all of V. What lies below sees
+        upper_layers: share of V's layers, counted from the last that P reads, that are trained; 1: all of V. What lies below sees
             edges and colours, of which one picture has its own; above, what it shows.
         projector: train P too, not V alone.
         warmup: steps over which the learning rate rises.
@@ -153,13 +153,13 @@ class VKD(Method[VKDSettings]):
 
     def _first_layer(self, vlm: VisionLanguageModel) -> int:
         """The first of V's layers that is trained, from 0."""
-        depth = len(vlm.vision_layers)
+        depth = vlm.vision_depth
         return depth - max(1, round(self.settings.upper_layers * depth))
 
     def prepare(self, encoded: Encoded, request: Request) -> None:
         s, vlm = self.settings, encoded.vlm
-        if s.depth > len(vlm.vision_layers):
-            raise UnseeError(f"depth = {s.depth}: the vision tower has {len(vlm.vision_layers)} layers")
+        if s.depth > vlm.vision_depth:
+            raise UnseeError(f"depth = {s.depth}: the vision tower has {vlm.vision_depth} layers that are read")
         if 0 < s.depth <= (first := self._first_layer(vlm)):
             raise UnseeError(
                 f"depth = {s.depth}, upper_layers = {s.upper_layers:g}: features are compared behind a layer below the "

@@ -179,11 +179,17 @@ class VisionLanguageModel:
         return next(m for m in vision.modules() if isinstance(m, nn.ModuleList))
 
     @property
+    def vision_depth(self) -> int:
+        """How many of V's layers P reads: LLaVA-1.5 leaves out the last."""
+        read, count = self.base.config.vision_feature_layer, len(self.vision_layers)
+        return max(at if at >= 0 else count + 1 + at for at in ([read] if isinstance(read, int) else read))
+
+    @property
     def vision_layer_paths(self) -> list[str]:
-        """Where V's layers are, in order, as long as nothing is attached to V."""
-        inside = self.part(self.anatomy.vision).named_modules(prefix=self.anatomy.vision)
-        path = next(name for name, module in inside if isinstance(module, nn.ModuleList))
-        return [f"{path}.{number}" for number in range(len(self.vision_layers))]
+        """Where those that P reads are, in order, as long as V as a whole has no copy."""
+        layers, vision = self.vision_layers, self.anatomy.vision
+        path = next(name for name, module in self.part(vision).named_modules(prefix=vision) if module is layers)
+        return [f"{path}.{number}" for number in range(self.vision_depth)]
 
     def image_features(self, pictures: Sequence[Picture]) -> torch.Tensor:
         """Projected features `[pictures, image_tokens, hidden]`.
