@@ -348,9 +348,11 @@ def test_a_depth_that_does_not_fit_is_told(tiny: VisionLanguageModel, depth: int
         made(tiny, depth=depth, upper_layers=0.5)
 
 
-def test_a_layer_that_the_projector_does_not_read_is_not_trained(tiny: VisionLanguageModel, tmp_path: Path) -> None:
+def test_a_layer_that_the_projector_does_not_read_is_not_trained(
+    tiny: VisionLanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As LLaVA-1.5 has it: nothing would come of training the last."""
-    tiny.base.config.vision_feature_layer = -2
+    monkeypatch.setattr(tiny.base.config, "vision_feature_layer", -2)
     assert tiny.vision_depth == 1
     with torch.no_grad():
         before = tiny.see(tiny.pixels([CIRCLE])).projected

@@ -40,8 +40,8 @@ class VKDSettings(TrainingSettings):
     that each needs.
 
     Args:
-        upper_layers: share of V's layers, counted from the last that P reads, that are trained; 1: all of V. What lies below sees
-            edges and colours, of which one picture has its own; above, what it shows.
+        upper_layers: share of V's layers, counted from the last that P reads, that are trained; 1: all of V. What lies
+            below sees edges and colours, of which one picture has its own; above, what it shows.
         projector: train P too, not V alone.
         warmup: steps over which the learning rate rises.
         distil_weight: weight of the distance on pictures to be kept.
