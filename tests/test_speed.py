@@ -76,3 +76,8 @@ def test_every_row_is_told(smoke: tuple[str, list[dict[str, Any]]]) -> None:
         "growth to 4 questions, cache: further question / first",
     ):
         assert row in told, told
+
+
+def test_the_step_of_vkd_that_is_timed_has_all_its_terms(smoke: tuple[str, list[dict[str, Any]]]) -> None:
+    loss = {r["task"]["what"]: r["result"]["loss"] for r in smoke[1] if r["task"]["do"] == "vkd"}
+    assert loss["step"] > loss["distillation"] + 1  # NPO on what is not forgotten yet: 2 / beta * log 2, about
