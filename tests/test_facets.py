@@ -21,6 +21,7 @@ from unsee.data.wording import detail_questions, knowing_questions, naming_in_te
 from unsee.errors import UnknownConceptError, UnseeError
 from unsee.facets import Facets, FacetSettings, build, vocabulary_words
 from unsee.facets.new_answer import begins_apart
+from unsee.methods import make_method
 from unsee.models import Question, Reply, VisionLanguageModel, answer
 
 SETTINGS = FacetSettings(variations=12)
@@ -238,6 +239,19 @@ def test_each_sign_that_the_concept_is_shown_is_enough(
     monkeypatch.setattr(facets.asking, "answer", agreeing)
     request = replace(circle, protected=(draw("cross", 1), draw("cross", 0)))
     assert build(knowing, request, FacetSettings()).left_out == ["cross-1.png"]
+
+
+def test_a_method_without_use_for_answers_has_fewer_asked(
+    built: Facets, knowing: VisionLanguageModel, circle: Request
+) -> None:
+    """Which pictures are kept, and what is forgotten, does not hang on it: VKD needs no more."""
+    method = make_method("vkd")
+    few = build(knowing, circle, replace(SETTINGS, protected_questions=method.protected_questions))
+    assert len(of(few, "protected")) == 2 * len(circle.protected) and few.left_out == built.left_out
+    kept, kept_few = ([s.picture for s in method.samples(f.samples)] for f in (built, few))
+    assert list(dict.fromkeys(kept)) == list(dict.fromkeys(kept_few))
+    forgotten, forgotten_few = ([s for s in f.samples if s.role == "forget"] for f in (built, few))
+    assert forgotten == forgotten_few
 
 
 def test_protected_pictures_hold_yes_and_no_to_other_names(built: Facets) -> None:

@@ -59,7 +59,7 @@ class Bench:
         self.looked = looked
         self._memory = Originals()
         self._asked: set[str] = set()
-        self._facets: dict[tuple[str, int, int], Facets] = {}
+        self._facets: dict[tuple[str, int, int, FacetSettings], Facets] = {}
 
     def go(self, jobs: Iterable[Job], told: Callable[[Record], None] | None = None) -> None:
         """Run what is not in the file yet. `jobs` is read as runs end, so it may look at them.
@@ -156,8 +156,9 @@ class Bench:
         self._asked.add(original_key(job.concept, job.sizes))
 
     def _targets(self, job: Job, request: unsee.Request) -> Facets:
-        """The four targets: they depend on the concept, the seed, and the pictures, on nothing else of a method."""
-        place = (job.concept, job.seed, len(request.protected))
+        """The four targets: by concept, seed, and what is asked of which pictures; nothing else of a method."""
+        settings = FacetSettings(protected_questions=get_method(job.method).protected_questions)
+        place = (job.concept, job.seed, len(request.protected), settings)
         if place not in self._facets:
-            self._facets[place] = facets.build(self.vlm, request, FacetSettings(), job.seed)
+            self._facets[place] = facets.build(self.vlm, request, settings, job.seed)
         return self._facets[place]

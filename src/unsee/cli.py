@@ -167,7 +167,7 @@ def forget(
         vlm = open_model(model, device, progress=display.assembling)
         asked = protocols(vlm, request, tested, measured, seed)
         job.run(vlm, request, asked, display, samples=given, force=force,
-                facet_settings=FacetSettings(new_answer=policy),
+                facet_settings=FacetSettings(policy, job.method.protected_questions),
                 test_pictures="folder" if said[0].test_images else "augmented")  # fmt: skip
 
 

@@ -75,6 +75,8 @@ class Method(ABC, Generic[Settings]):
     """Whether a sample to be forgotten is a pair: its `answer` is preferred, its `truth` rejected."""
     protected_pictures: ClassVar[int] = 48
     """How many pictures of others suit it, where it is not the user who gives them."""
+    protected_questions: ClassVar[int] = 5
+    """How many questions about each of those it has a use for; two are always asked, which say whether it is kept."""
     settings_class: ClassVar[type[Any]]
     presets: ClassVar[dict[str, dict[str, Any]]] = {"default": {}}
 

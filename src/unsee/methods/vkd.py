@@ -131,6 +131,7 @@ class VKD(Method[VKDSettings]):
     data: ClassVar[tuple[Data, ...]] = ("truth", "retain")
     reference: ClassVar[Reference] = "labels"
     protected_pictures: ClassVar[int] = 144
+    protected_questions: ClassVar[int] = 2
     masked_terms: ClassVar[frozenset[str]] = frozenset({"forget", "teach"})
     settings_class: ClassVar[type[VKDSettings]] = VKDSettings
 

@@ -78,7 +78,7 @@ def forget(
         protocol: what is asked before and after; of several requests one for each, in the order of `request.every`.
         out: the run folder; it must not exist. An interrupted run of the same config is gone on with.
         preset: the name of the method's preset, for the record.
-        facet_settings: how the four targets are built.
+        facet_settings: how the four targets are built; by default with the questions that the method has a use for.
         samples: the four targets themselves, instead of building them; or, for a method that needs them, the training
             data.
         seed: of names, order and LoRA.
@@ -98,7 +98,7 @@ def forget(
     """
     method.check_data(samples is not None)
     say = progress or (lambda *_: None)
-    facet_settings = facet_settings or FacetSettings()
+    facet_settings = facet_settings or FacetSettings(protected_questions=method.protected_questions)
     if vlm.adapted:
         raise UnseeError("the model carries an adapter already; take it off first, or merge it")
     protocols = [protocol] if isinstance(protocol, Protocol) else list(protocol)
