@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from unsee.errors import RunFolderError, UnseeError
 from unsee.metrics import METRICS, Answer, check, pair_up, parse_requirements, read_answers, summarise, write_answers
-from unsee.metrics.intervals import Clusters, draws, ratio_change, ratio_score, tail, wilson
+from unsee.metrics.intervals import PERCENT, Clusters, draws, ratio_change, ratio_score, tail, wilson
 from unsee.metrics.mmubench import is_degenerate, is_forgotten, is_right
 from unsee.metrics.record import SCHEMA
 from unsee.metrics.text import has_yes, is_loop, mentions, unique_share, words, yes_or_no
@@ -365,10 +365,39 @@ def test_an_interval_covers_the_truth_most_of_the_time() -> None:
     hits = 0
     for _ in range(200):
         shares = rng.beta(3.2, 0.8, 20).repeat(2)  # mean 0.8, pictures of one subject alike
-        score = ratio_score(100.0 * (rng.random(40) < shares), np.ones(40), clusters, percent=True)
+        score = ratio_score(100.0 * (rng.random(40) < shares), np.ones(40), clusters, bounds=PERCENT)
         assert score is not None
         hits += score.low <= 80 <= score.high
     assert hits >= 182  # 95 in 100 less three standard errors, rounded down
+
+
+@pytest.mark.parametrize("pictures", [1, 6])
+@pytest.mark.parametrize("groups", [2, 3, 5])
+def test_few_groups_get_students_interval(groups: int, pictures: int) -> None:
+    """A bootstrap never leaves the range of what it draws: of two groups it covers the truth in half of all cases."""
+    rng = np.random.default_rng(0)
+    clusters = Clusters(
+        [(f"{group}" if pictures > 1 else "", f"{group} {p}") for group in range(groups) for p in range(pictures)]
+    )
+    hits = 0
+    for _ in range(400):
+        values = rng.normal(5, 3, groups).repeat(pictures) + rng.normal(0, 1, groups * pictures)
+        score = ratio_score(values, np.ones(len(values)), clusters)
+        assert score is not None
+        hits += score.low <= 5 <= score.high
+    assert 367 <= hits <= 393  # 95 in 100, give or take three standard errors
+
+
+def test_one_group_of_few_that_differs_is_not_certain() -> None:
+    """Two runs that gain 1 and 2 points do not show a gain of 1 to 2."""
+    ones = [1.0, 1.0]
+    change = ratio_change(([80.0, 80.0], ones), ([81.0, 82.0], ones), Clusters([("", "a"), ("", "b")]), bounds=PERCENT)
+    assert change is not None
+    assert (change.value, change.low, change.high) == (
+        1.5,
+        pytest.approx(-4.85, abs=0.01),
+        pytest.approx(7.85, abs=0.01),
+    )
 
 
 def test_a_paired_change_is_narrower_than_an_unpaired_one() -> None:
@@ -388,14 +417,17 @@ def test_a_paired_change_is_narrower_than_an_unpaired_one() -> None:
     assert change["low"] <= change["value"] <= change["high"] <= 0
 
 
-def test_a_change_all_clusters_share_still_has_an_interval() -> None:
-    sides = [replace(a, model="before") for a in rows(["tiger"] * 8)] + rows(["cat"] * 8)
+@pytest.mark.parametrize("pictures", [2, 3, 8])
+def test_a_change_all_clusters_share_still_has_an_interval(pictures: int) -> None:
+    sides = [replace(a, model="before") for a in rows(["tiger"] * pictures)] + rows(["cat"] * pictures)
     change = summarise(sides)["change"]["em"]
-    unseen = wilson(0, 8)[1]
     assert (change["value"], change["high"]) == (100, 100)
-    assert change["low"] == pytest.approx(100 - 200 * unseen)
-    same = summarise([replace(a, model="before") for a in rows(["cat"] * 8)] + rows(["cat"] * 8))["change"]["em"]
-    assert (same["value"], same["low"], same["high"]) == (0, pytest.approx(-100 * unseen), pytest.approx(100 * unseen))
+    unseen = 100 * wilson(0, pictures)[1]
+    assert change["low"] == pytest.approx(100 - math.sqrt(2) * unseen)
+    assert change["low"] > 0  # all of few forgotten is more than chance
+    same = [replace(a, model="before") for a in rows(["cat"] * pictures)] + rows(["cat"] * pictures)
+    none = summarise(same)["change"]["em"]
+    assert (none["value"], none["low"], none["high"]) == (0, pytest.approx(-unseen), pytest.approx(unseen))
 
 
 def test_a_change_is_taken_over_questions_both_were_asked() -> None:
@@ -420,23 +452,25 @@ def test_a_change_of_perplexity_is_that_of_the_two_perplexities() -> None:
 @settings(deadline=None, max_examples=60)
 @given(
     st.lists(st.tuples(st.floats(0, 100), st.integers(0, 4), st.integers(0, 3)), min_size=1, max_size=40),
-    st.booleans(),
+    st.sampled_from([PERCENT, (0.0, 101.0)]),
     st.sampled_from([1, 200]),
 )
-def test_an_interval_contains_its_value(cells: list[tuple[float, int, int]], percent: bool, resamples: int) -> None:
+def test_an_interval_contains_its_value(
+    cells: list[tuple[float, int, int]], bounds: tuple[float, float], resamples: int
+) -> None:
     values = [v for v, _, _ in cells]
     clusters = Clusters([(str(group), str(unit)) for _, group, unit in cells])
-    score = ratio_score(values, np.ones(len(cells)), clusters, percent=percent, resamples=resamples)
+    score = ratio_score(values, np.ones(len(cells)), clusters, bounds=bounds, resamples=resamples)
     assert score is not None
     assert score.value == pytest.approx(sum(values) / len(values))
     assert score.low <= score.value <= score.high
     assert score.low >= 0
-    assert score.high <= 100
+    assert score.high <= bounds[1]
     assert 1 <= score.clusters <= score.n == len(cells)
     ones = np.ones(len(cells))
-    change = ratio_change((values[::-1], ones), (values, ones), clusters, percent=percent, resamples=resamples)
+    change = ratio_change((values[::-1], ones), (values, ones), clusters, bounds=bounds, resamples=resamples)
     assert change is not None
-    assert -100 <= change.low <= change.value <= change.high <= 100
+    assert -bounds[1] <= change.low <= change.value <= change.high <= bounds[1]
 
 
 @st.composite

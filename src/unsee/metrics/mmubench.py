@@ -77,7 +77,7 @@ class Metric:
             bottoms,
             _clusters([a for a, _ in parts]),
             finish=self.finish,
-            percent=self.range == (0, 100),
+            bounds=self.range,
             resamples=resamples,
             seed=seed,
         )
@@ -103,7 +103,7 @@ class Metric:
             (top1, bottom1),
             _clusters(rows),
             finish=self.finish,
-            percent=self.range == (0, 100),
+            bounds=self.range,
             resamples=resamples,
             seed=seed,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -10,6 +11,8 @@ from unsee.metrics.intervals import Clusters, ratio_change, ratio_score
 from unsee.metrics.intervals import Score as Measured
 from unsee.report.comparability import Groups, Numbered
 from unsee.report.read import Metrics, RunView, Score
+
+NOT_NEGATIVE = (0.0, math.inf)
 
 
 @dataclass(frozen=True)
@@ -33,8 +36,8 @@ class Mean:
 def mean_over(numbers: Sequence[int], runs: Numbered, concepts: Groups) -> Mean:
     """The mean over runs, each counting the same.
 
-    The interval is that of a bootstrap which draws concepts, a concept's runs together. With one concept it draws
-    runs, and says how seeds differ, nothing about other concepts.
+    The interval is over concepts, a concept's runs together. With one concept it is over runs, and says how seeds
+    differ, nothing about other concepts.
 
     Args:
         numbers: which runs to take.
@@ -49,16 +52,16 @@ def mean_over(numbers: Sequence[int], runs: Numbered, concepts: Groups) -> Mean:
     for key in METRICS:
         before = _values({n: own.before.get(key) for n, own in measured.items()})
         after = _values({n: own.after.get(key) for n, own in measured.items()})
-        percent = METRICS[key].range == (0, 100)
-        sides["before"][key] = _mean(before, unit_of, percent)
-        sides["after"][key] = _mean(after, unit_of, percent)
-        sides["change"][key] = _mean_change(before, after, unit_of, percent)
+        bounds = METRICS[key].range
+        sides["before"][key] = _mean(before, unit_of, bounds)
+        sides["after"][key] = _mean(after, unit_of, bounds)
+        sides["change"][key] = _mean_change(before, after, unit_of, bounds)
     return Mean(
         tuple(numbers),
         count,
         Metrics(**sides),
-        _mean(_values({n: seconds(runs[n]) for n in numbers}), unit_of),
-        _mean(_values({n: memory(runs[n]) for n in numbers}), unit_of),
+        _mean(_values({n: seconds(runs[n]) for n in numbers}), unit_of, NOT_NEGATIVE),
+        _mean(_values({n: memory(runs[n]) for n in numbers}), unit_of, NOT_NEGATIVE),
     )
 
 
@@ -77,21 +80,21 @@ def _values(scores: Mapping[int, Score | None]) -> dict[int, float]:
     return {number: score.value for number, score in scores.items() if score is not None}
 
 
-def _mean(values: Mapping[int, float], unit_of: Mapping[int, int], percent: bool = False) -> Score | None:
+def _mean(values: Mapping[int, float], unit_of: Mapping[int, int], bounds: tuple[float, float]) -> Score | None:
     if not values:
         return None
-    return _score(ratio_score(list(values.values()), [1.0] * len(values), _clusters(values, unit_of), percent=percent))
+    return _score(ratio_score(list(values.values()), [1.0] * len(values), _clusters(values, unit_of), bounds=bounds))
 
 
 def _mean_change(
-    before: Mapping[int, float], after: Mapping[int, float], unit_of: Mapping[int, int], percent: bool
+    before: Mapping[int, float], after: Mapping[int, float], unit_of: Mapping[int, int], bounds: tuple[float, float]
 ) -> Score | None:
     both = {n: (before[n], after[n]) for n in before if n in after}
     if not both:
         return None
     old, new = zip(*both.values(), strict=True)
     ones = [1.0] * len(both)
-    return _score(ratio_change((old, ones), (new, ones), _clusters(both, unit_of), percent=percent))
+    return _score(ratio_change((old, ones), (new, ones), _clusters(both, unit_of), bounds=bounds))
 
 
 def _clusters(numbers: Mapping[int, object], unit_of: Mapping[int, int]) -> Clusters:
