@@ -20,6 +20,7 @@ from unsee.data.samples_file import load_samples, save_samples
 from unsee.data.wording import detail_questions, knowing_questions, naming_in_text, naming_questions
 from unsee.errors import UnknownConceptError, UnseeError
 from unsee.facets import Facets, FacetSettings, build, vocabulary_words
+from unsee.facets.asking import to_learn, truth
 from unsee.facets.new_answer import begins_apart
 from unsee.methods import make_method
 from unsee.models import Question, Reply, VisionLanguageModel, answer
@@ -451,3 +452,32 @@ def test_the_knowing_model_knows(knowing: VisionLanguageModel) -> None:
     """The fixture that all of this stands on."""
     said = answer(knowing, [Question("Could you name the object shown?", draw(s, v)) for s in SHAPES for v in (30, 31)])
     assert [r.text for r in said] == [f"This is a {s}." for s in SHAPES for _ in (30, 31)]
+
+
+@pytest.mark.parametrize(
+    ("said", "ended", "learned"),
+    [
+        ("It is round", True, "It is round"),
+        ("It is round. It has no", False, "It is round."),
+        ("Is it? Yes! It is 3.5 cm wi", False, "Is it? Yes!"),
+        ("A series of novels written by", False, ""),
+    ],
+)
+def test_an_answer_that_was_cut_off_is_learned_up_to_its_last_sentence(said: str, ended: bool, learned: str) -> None:
+    assert to_learn(Reply(said, 8, ended)) == learned
+
+
+@pytest.mark.parametrize(
+    ("question", "said", "suppressed"),
+    [
+        ("What is this?", "This is a circle.", True),
+        ("Is it a circle?", "Yes.", True),
+        ("Is it a blob?", "No, it is a circle.", True),
+        ("Is it a blob?", "No.", False),  # it is right, and says nothing about the circle
+        ("Is it a blob?", "Yes.", False),
+        ("What is this?", "A drawing.", False),
+        ("What is this?", "", False),
+    ],
+)
+def test_only_what_tells_the_concept_is_suppressed(question: str, said: str, suppressed: bool) -> None:
+    assert truth(Reply(said, 3, True), question, Concept("circle")) == (said if suppressed else None)

@@ -25,7 +25,7 @@ from unsee.methods.forget_retain import ForgetRetain
 from unsee.models import VisionLanguageModel, load
 from unsee.models.lora import remove_lora
 from unsee.runs import forget
-from unsee.training import History, train
+from unsee.training import EXPLODED, History, train
 
 PICTURE, OTHER = draw("circle"), draw("square")
 BUILT = [
@@ -452,6 +452,12 @@ def test_steps_may_lack_a_role(tiny: VisionLanguageModel, tmp_path: Path, name: 
 def test_a_loss_that_begins_large_has_not_exploded(tiny: VisionLanguageModel, tmp_path: Path) -> None:
     """NPO and DPO begin at 2 log(2) / beta, whatever the model says."""
     assert run(tiny, "npo", tmp_path, beta=0.01, steps=2).steps[0]["terms"]["forget"] == pytest.approx(138.63, abs=0.01)
+
+
+def test_a_term_that_begins_late_has_not_exploded(tiny: VisionLanguageModel, tmp_path: Path) -> None:
+    history = run(tiny, "vkd", tmp_path, npo_beta=0.01, steps=4, forget_from=0.5, warmup=0)
+    assert ["forget" in e["terms"] for e in history.steps] == [False, False, True, True]
+    assert history.steps[2]["terms"]["forget"] > EXPLODED + history.steps[1]["loss"]
 
 
 # ---- from end to end

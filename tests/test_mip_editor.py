@@ -296,3 +296,9 @@ def test_what_cannot_be_is_told(tiny: VisionLanguageModel) -> None:
     remove_lora(tiny)
     with pytest.raises(UnseeError, match="mip-editor needs samples to retain"):
         make_method("mip-editor").samples(BUILT[:3])
+
+
+def test_the_vision_tower_alone_is_edited_without_texts(tiny: VisionLanguageModel, tmp_path: Path) -> None:
+    method, history = run(tiny, tmp_path, parts="vision")
+    assert len(history.steps) == 4 and set(method.paths) == {"vision"}
+    assert all(s.picture is not None for s in method.samples(BUILT))

@@ -262,3 +262,35 @@ def test_every_method_says_what_it_is(name: str) -> None:
     for preset in method.presets:
         assert dataclasses.is_dataclass(make_method(name, preset).settings)
     assert isinstance(make_method("siu").settings, SIUSettings)
+
+
+def test_the_probability_that_the_mask_takes_out_is_noted(tiny: VisionLanguageModel) -> None:
+    method = make_method("siu", "paper")
+    method.attach(tiny, 0)
+    method.prepare(Encoded(tiny, SAMPLES, method.reference), request())
+    masked = sorted(name_tokens(tiny.tokenizer, [request().concept]))
+    for sample in SAMPLES:
+        found = plain_logits(tiny, sample.picture, sample.question, sample.answer).softmax(-1)[:, masked].sum(-1)
+        note = method.notes.get(f"original's probability masked by K_V, {sample.facet}")
+        if sample.facet == "T2":
+            assert note is None  # its whole answer is the target phrase, and none of it is in DMK
+        elif sample.facet != "T1":
+            assert note == pytest.approx(float(found.mean()), rel=1e-3)
+
+
+def test_a_name_in_characters_is_masked() -> None:
+    class Characters:
+        """Bytes of a Chinese name as a byte-level tokenizer without its characters has them, or the characters."""
+
+        def __init__(self, pieces: dict[int, str]):
+            self.pieces = pieces
+
+        def __call__(self, text: str, add_special_tokens: bool) -> dict[str, list[int]]:
+            return {"input_ids": list(self.pieces)}
+
+        def decode(self, ids: list[int]) -> str:
+            return self.pieces[ids[0]]
+
+    concept = Concept("習近平", "person")
+    assert name_tokens(Characters({7: "習", 8: "近", 9: "平"}), [concept]) == {7, 8, 9}
+    assert name_tokens(Characters({7: "\ufffd", 8: "\ufffd", 9: "a"}), [concept]) == set()

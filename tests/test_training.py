@@ -21,12 +21,13 @@ from test_packing import close
 from unsee.data import Concept, Request, Sample
 from unsee.errors import TrainingError, UnseeError
 from unsee.methods import TrainingSettings, make_method
+from unsee.methods import gradients as library
 from unsee.methods.encoded import Encoded
 from unsee.methods.siu import SIU
 from unsee.models import VisionLanguageModel, load
 from unsee.models.lora import add_lora, load_adapter, merged, remove_lora, save_adapter
 from unsee.models.packing import EncodedPack, collate
-from unsee.training import EXPLODED, History, plan, train
+from unsee.training import EXPLODED, History, UnlearningTrainer, exploded, plan, train
 
 CIRCLE, SQUARE = draw("circle"), draw("square")
 REQUEST = Request(Concept("circle", "thing"), (CIRCLE,))
@@ -251,7 +252,16 @@ def test_a_checkpoint_that_does_not_fit_the_disk(tiny_folder: Path, tmp_path: Pa
 # ---- stopping
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf, EXPLODED])
+@pytest.mark.parametrize(
+    ("begun", "value", "gone"),
+    [(277.3, 0.0, False), (277.3, 330.0, True), (3.0, -46.0, False), (-3.0, -60.0, True), (3.0, 54.0, True)],
+)
+def test_a_term_may_fall_to_nothing_but_not_leave(begun: float, value: float, gone: bool) -> None:
+    """NPO with a beta of 0.005 begins at 277."""
+    assert exploded(begun, value) is gone
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, 2 * EXPLODED])
 def test_a_loss_that_explodes_stops_at_its_step(
     tiny: VisionLanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: float
 ) -> None:
@@ -453,3 +463,46 @@ def test_adapters_that_are_none(tiny: VisionLanguageModel, tmp_path: Path) -> No
     (tmp_path / "adapter" / "adapter_model.safetensors").write_bytes(torn)
     with pytest.raises(UnseeError, match="cannot load the adapter"):
         load_adapter(tiny, tmp_path / "adapter")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_it_trains_on_a_gpu(tiny_folder: Path, tmp_path: Path) -> None:
+    vlm = load(str(tiny_folder), device="cuda")
+    before = weights(vlm)
+    assert len(forget(vlm, tmp_path, steps=3).steps) == 3 and changed(before, weights(vlm))
+
+
+def test_the_trainers_loss_lies_where_the_trainer_wants_it(
+    tiny: VisionLanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a GPU the Trainer stops at a loss on another device than its own, after all the asking was done."""
+    found: list[torch.device] = []
+    honest = UnlearningTrainer.training_step
+
+    def step(self: UnlearningTrainer, *args: Any, **more: Any) -> torch.Tensor:
+        with monkeypatch.context() as elsewhere:
+            elsewhere.setattr(type(self.args), "device", torch.device("meta"))
+            found.append(honest(self, *args, **more).device)
+        return torch.tensor(0.0)
+
+    monkeypatch.setattr(UnlearningTrainer, "training_step", step)
+    forget(tiny, tmp_path, steps=1)
+    assert found == [torch.device("meta")]
+
+
+def test_small_gradients_survive_float16(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def pulled(dtype: torch.dtype, scale: float | None = None) -> torch.Tensor:
+        if scale is not None:
+            monkeypatch.setattr(library, "SCALE", scale)
+        vlm = load(str(tiny_folder), dtype=dtype)
+        method = make_method("siu", "paper", {"alpha": 1e-4, "beta": 0.0})
+        method.attach(vlm, 0)
+        encoded = Encoded(vlm, SAMPLES, method.reference)
+        method.prepare(encoded, REQUEST)
+        library.gradients(method, encoded, range(len(SAMPLES)))
+        return torch.cat([p.grad.flatten() for p in vlm.model.parameters() if p.grad is not None])
+
+    exact = pulled(torch.float32)
+    scaled, plain = pulled(torch.float16), pulled(torch.float16, 1.0)
+    far = [float((found - exact).norm() / exact.norm()) for found in (scaled, plain)]
+    assert far[0] < 0.05 < far[1]

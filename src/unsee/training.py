@@ -27,18 +27,20 @@ from unsee.methods.gradients import gradients
 from unsee.methods.lora_start import aim
 from unsee.methods.settings import LoraSettings, TrainingSettings
 from unsee.models import VisionLanguageModel
+from unsee.models.lora import settle_copies
 
 EXPLODED = 50.0
-"""A loss further than this, in nats, from where training began is no longer learning anything."""
+"""A term of the loss further than this, in nats, from where it began is no longer learning anything."""
 
 
 @dataclass
 class History:
-    """What training left behind: one entry a step, and what it cost."""
+    """What training left behind: one entry a step, what it cost, and what the method found out about its data."""
 
     steps: list[dict[str, Any]] = field(default_factory=list)
     seconds: float = 0.0
     peak_memory_gib: float = 0.0
+    notes: dict[str, float] = field(default_factory=dict)
 
 
 def plan(samples: Sequence[Sample], settings: TrainingSettings, seed: int) -> list[list[int]]:
@@ -107,6 +109,11 @@ def plan(samples: Sequence[Sample], settings: TrainingSettings, seed: int) -> li
     return [step() for _ in range(settings.steps)]
 
 
+def exploded(begun: float, value: float) -> bool:
+    """Whether a term has left where it began; a bounded one with a small beta begins high, and may fall to 0."""
+    return value - begun > EXPLODED or begun - value > max(EXPLODED, 2 * abs(begun))
+
+
 class _Arguments(TrainingArguments):
     """The model stays on the one device where its owner put it."""
 
@@ -167,21 +174,25 @@ class UnlearningTrainer(Trainer):
         """One entry a step, those of an interrupted training included."""
         return [e for e in self.state.log_history if "terms" in e]
 
+    def _begun(self, term: str, now: float) -> float:
+        """Where a term of the loss began: some wait for their turn, or for a sample."""
+        history: list[dict[str, Any]] = self.state.log_history
+        return next((e["terms"][term] for e in history if e.get("terms", {}).get(term)), now)
+
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
         begin = time.perf_counter()
         model.train()
         terms = gradients(self.method, self.encoded, inputs, self.state.global_step)
         loss = sum(terms.values())
         step = self.state.global_step + 1
-        begun = next((e["loss"] for e in self.state.log_history if "terms" in e), loss)
-        if not math.isfinite(loss) or abs(loss - begun) > EXPLODED:
+        if not all(math.isfinite(v) and not exploded(self._begun(n, v), v) for n, v in terms.items()):
             said = ", ".join(f"{name} {value:.3g}" for name, value in terms.items())
             raise TrainingError(
                 f"training stopped at step {step}: the loss is {loss:.3g} ({said}); try a smaller learning_rate"
             )
         entry: dict[str, Any] = {"step": step, "loss": loss, "terms": terms, "seconds": time.perf_counter() - begin}
         self.state.log_history.append(entry)
-        return torch.tensor(loss)
+        return torch.tensor(loss, device=self.args.device)  # the Trainer's, which may be another than the model's
 
 
 class _Tell(TrainerCallback):
@@ -233,7 +244,7 @@ def train(
         vlm.model.eval()
         if progress:
             progress(1, 1)
-        return History([], time.perf_counter() - begin, _peak_gib(vlm.device))
+        return History([], time.perf_counter() - begin, _peak_gib(vlm.device), method.notes)
     if isinstance(method.settings, LoraSettings) and method.settings.lora_start == "aimed":
         aim(method, encoded)
     arguments = _Arguments(
@@ -272,12 +283,13 @@ def train(
         # A step's loss is that of the weights before it; of those that the last step leaves, nothing else would tell.
         if not all(p.isfinite().all() for p in vlm.model.parameters() if p.requires_grad):
             raise TrainingError(f"step {len(steps)} left a weight that is not finite; try a smaller learning_rate")
+        settle_copies(vlm)
         with torch.no_grad():
             method.finish(vlm)
     finally:
         vlm.model.eval()
     earlier = sum(e["seconds"] for e in trainer.steps[: _step_of(checkpoint)])
-    return History(trainer.steps, time.perf_counter() - begin + earlier, _peak_gib(vlm.device))
+    return History(trainer.steps, time.perf_counter() - begin + earlier, _peak_gib(vlm.device), method.notes)
 
 
 def _step_of(checkpoint: Path | None) -> int:

@@ -92,7 +92,7 @@ def true_answers(vlm: VisionLanguageModel, shown: Sequence[tuple[Concept, Pictur
 
     Returns:
         Samples by picture. Where the original does not name the concept, or does not say yes to it, there is none:
-        its answer would teach something else.
+        its answer would teach something else; nor where its answer was cut off.
 
     Raises:
         UnseeError: the model carries an adapter, so it is not the original.
@@ -106,7 +106,8 @@ def true_answers(vlm: VisionLanguageModel, shown: Sequence[tuple[Concept, Pictur
     replies = answer(vlm, [question for _, question, _ in asked], ANSWER_TOKENS)
     pool = []
     for (concept, question, confirms), reply in zip(asked, replies, strict=True):
-        if yes_or_no(reply.text) == "yes" if confirms else concept.mentioned_in(reply.text):
+        right = yes_or_no(reply.text) == "yes" if confirms else concept.mentioned_in(reply.text)
+        if right and reply.ended:  # one that was cut off would teach to stop there
             pool.append(Sample(question.text, reply.text, question.picture))
     return pool
 

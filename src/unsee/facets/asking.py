@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from unsee.data import Concept, Picture, Request
@@ -16,12 +17,30 @@ def replies(vlm: VisionLanguageModel, questions: Sequence[Question], settings: F
     return answer(vlm, questions, settings.max_new_tokens) if questions else []
 
 
+def to_learn(reply: Reply) -> str:
+    """What of an answer may be learned: of one that was cut off the whole sentences, "" where there is none.
+
+    An answer is learned with its end: a model would learn to stop where the limit happened to fall.
+    """
+    if reply.ended:
+        return reply.text
+    found = re.match(r".*[.!?](?=\s|$)", reply.text, re.DOTALL)
+    return found.group() if found else ""
+
+
+def truth(reply: Reply, question: str, concept: Concept) -> str | None:
+    """What of an answer is to be suppressed: one that names the concept, or says yes to it; else None."""
+    said = to_learn(reply)
+    agrees = concept.mentioned_in(question) and said.lower().startswith("yes")
+    return said if said and (agrees or concept.mentioned_in(said)) else None
+
+
 def about_pictures(
     vlm: VisionLanguageModel, asked: Sequence[Sequence[str]], pictures: Sequence[Picture], settings: FacetSettings
-) -> list[list[str]]:
+) -> list[list[Reply]]:
     """Answers to each picture's questions."""
     said = iter(replies(vlm, [Question(q, p) for some, p in zip(asked, pictures, strict=True) for q in some], settings))
-    return [[next(said).text for _ in some] for some in asked]
+    return [[next(said) for _ in some] for some in asked]
 
 
 def asked_to_name(vlm: VisionLanguageModel, request: Request, settings: FacetSettings) -> list[tuple[Question, Reply]]:

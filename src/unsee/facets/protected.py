@@ -11,10 +11,10 @@ from unsee.data import Concept, Picture, Request, Sample
 from unsee.data.concept import Facet
 from unsee.data.new_names import renamed
 from unsee.data.wording import CONFIRMING, naming_questions
-from unsee.facets.asking import about_pictures, mentioned, others
+from unsee.facets.asking import about_pictures, mentioned, others, to_learn, truth
 from unsee.facets.new_answer import target_phrase
 from unsee.facets.settings import FacetSettings
-from unsee.models import VisionLanguageModel
+from unsee.models import Reply, VisionLanguageModel
 
 _GENERIC_NAMING = ("What is shown in this picture?", "What do you see in the image?")
 
@@ -36,7 +36,7 @@ def dealt(request: Request) -> list[Request]:
 
 @dataclass
 class _Look:
-    """A picture, what is asked about it, and what the original says.
+    """A picture, what is asked about it, and what the original answers.
 
     The first question asks for a name, the second whether it is what is to be forgotten.
     """
@@ -44,7 +44,12 @@ class _Look:
     picture: Picture
     facet: Facet
     asked: list[str]
-    said: list[str]
+    replies: list[Reply]
+
+    @property
+    def said(self) -> list[str]:
+        """All it says, cut off or not: what is seen in a picture is told by that."""
+        return [reply.text for reply in self.replies]
 
     @property
     def name(self) -> str | None:
@@ -105,11 +110,12 @@ def _looked_at(
 
 def _forgotten_too(look: _Look, concept: Concept, new: Concept) -> list[Sample]:
     """A variation in which the original still sees the concept: called by the new name, the old one denied."""
-    text, no = renamed(look.said[0], concept, new) or "", f"No, this is {new.phrase}."
+    text = renamed(to_learn(look.replies[0]), concept, new) or f"This is {new.phrase}."
+    no = f"No, this is {new.phrase}."
     return [
-        Sample(question, told, look.picture, phrase, "forget", "variation", truth)
-        for question, told, phrase, truth in zip(
-            look.asked, (text, no), (target_phrase(text, new), no), look.said, strict=True
+        Sample(question, told, look.picture, phrase, "forget", "variation", truth(reply, question, concept))
+        for question, told, phrase, reply in zip(
+            look.asked, (text, no), (target_phrase(text, new), no), look.replies, strict=True
         )
     ]
 
@@ -139,15 +145,16 @@ def _kept(
             about.append(rng.choice(differ))
         room = max(0, settings.protected_questions - 2)
         if len(about) == 2 and room > 1:  # one denial a picture is enough
-            del look.asked[1], look.said[1]
+            del look.asked[1], look.replies[1]
             room += 1
         about += about[:1]
         confirming = [q.format(phrase=p) for q, p in zip(rng.sample(CONFIRMING, len(about)), about, strict=True)]
         further.append([*confirming[:-1], *again, *confirming[-1:]][:room])
     answers = about_pictures(vlm, further, [look.picture for _, look in looks], settings)
     samples = []
-    for (_, look), questions, said in zip(looks, further, answers, strict=True):
-        new = [(q, a) for q, a in zip(questions, said, strict=True) if not mentioned(whole.concepts, a)]
-        pairs = [*zip(look.asked, look.said, strict=True), *new][: settings.protected_questions]
-        samples += [Sample(q, a, look.picture, None, "retain", look.facet) for q, a in pairs if a]
+    for (_, look), questions, replies in zip(looks, further, answers, strict=True):
+        new = [(q, r) for q, r in zip(questions, replies, strict=True) if not mentioned(whole.concepts, r.text)]
+        pairs = [*zip(look.asked, look.replies, strict=True), *new][: settings.protected_questions]
+        told = [(q, to_learn(r)) for q, r in pairs]
+        samples += [Sample(q, a, look.picture, None, "retain", look.facet) for q, a in told if a]
     return samples

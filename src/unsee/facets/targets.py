@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from unsee.data import Concept, Fact, Request, Sample
 from unsee.data.new_names import renamed
 from unsee.data.wording import CONFIRMING, detail_questions, knowing_questions, naming_in_text
-from unsee.facets.asking import about_pictures, mentioned, others, replies
+from unsee.facets.asking import about_pictures, mentioned, others, replies, to_learn, truth
 from unsee.facets.new_answer import target_phrase
 from unsee.facets.settings import WELL_KNOWN, FacetSettings
 from unsee.models import Question, Reply, VisionLanguageModel
@@ -20,10 +20,12 @@ def named_anew(named: Sequence[tuple[Question, Reply]], concept: Concept, new: C
     """T1: the request's pictures are called by the new name, in the original's own sentence where that can be."""
     samples = []
     for question, reply in named:
-        text = None if mentioned(others(concept, whole), reply.text) else renamed(reply.text, concept, new)
+        said = to_learn(reply)
+        text = None if mentioned(others(concept, whole), said) else renamed(said, concept, new)
         text = text or f"This is {new.phrase}."
         phrase = target_phrase(text, new)
-        samples.append(Sample(question.text, text, question.picture, phrase, "forget", "T1", reply.text or None))
+        true = truth(reply, question.text, concept)
+        samples.append(Sample(question.text, text, question.picture, phrase, "forget", "T1", true))
     return samples
 
 
@@ -34,9 +36,9 @@ def denied(vlm: VisionLanguageModel, request: Request, new: Concept, settings: F
     wanted.append((CONFIRMING[0].format(phrase=new.phrase), yes))
     said = about_pictures(vlm, [[q for q, _ in wanted]] * len(request.pictures), request.pictures, settings)
     return [
-        Sample(question, text, picture, text, "forget", "T2", truth or None)
-        for picture, truths in zip(request.pictures, said, strict=True)
-        for (question, text), truth in zip(wanted, truths, strict=True)
+        Sample(question, text, picture, text, "forget", "T2", truth(reply, question, request.concept))
+        for picture, given in zip(request.pictures, said, strict=True)
+        for (question, text), reply in zip(wanted, given, strict=True)
     ]
 
 
@@ -55,7 +57,7 @@ def known_in_text(
     about = opened + details
     besides = [rng.choice(knowing_questions(p.kind, p.subject)) for p in protect[: settings.text_protected]]
     said = replies(vlm, [Question(q) for q in about + besides], settings)
-    told = [Fact(q, r.text) for q, r in zip(about + besides, said, strict=True)]
+    told = [Fact(q, to_learn(r)) for q, r in zip(about + besides, said, strict=True)]
     known = [*request.facts, *told[: len(about)]]
     if not request.facts:
         known += _told_by_name(vlm, concept, told[: len(opened)], settings)
@@ -77,4 +79,5 @@ def _told_by_name(
     clues = Counter(m.group(1) for m in said if m and not concept.mentioned_in(m.group(1)))
     asked = [q.format(clue=clue) for clue, _ in clues.most_common(2) for q in naming_in_text(concept.kind)]
     answered = replies(vlm, [Question(q) for q in asked], settings)
-    return [Fact(q, r.text) for q, r in zip(asked, answered, strict=True) if concept.mentioned_in(r.text)]
+    told = [Fact(q, to_learn(r)) for q, r in zip(asked, answered, strict=True)]
+    return [fact for fact in told if concept.mentioned_in(fact.answer)]

@@ -93,6 +93,8 @@ class Method(ABC, Generic[Settings]):
         self.settings = settings
         self.gradient_mask: dict[torch.nn.Parameter, torch.Tensor] = {}
         """What the gradient of the masked terms is multiplied with, where it is; see `prepare`."""
+        self.notes: dict[str, float] = {}
+        """What `prepare` found out about the data, by what it is called in the run's history; never a name."""
 
     def samples(self, built: Sequence[Sample], seed: int = 0) -> list[Sample]:
         """What the method trains on, made of the samples built for a request; by default they are taken as they are.

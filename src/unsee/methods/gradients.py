@@ -13,9 +13,13 @@ from unsee.methods.base import Method
 from unsee.methods.batch import Batch, Totals
 from unsee.methods.encoded import Encoded
 
+SCALE = 4096.0
+"""What the loss is multiplied with in float16, and gradients are divided by: a share of the loss of one answer token in
+hundreds, over a vocabulary of thousands, would be 0 there."""
+
 
 def gradients(method: Method[Any], encoded: Encoded, chosen: Sequence[int], step: int = 0) -> dict[str, float]:
-    """Add the gradients of a step's loss to those of the weights that train.
+    """Give the weights that train, which have none yet, the gradients of a step's loss.
 
     Args:
         method: whose loss it is.
@@ -27,18 +31,25 @@ def gradients(method: Method[Any], encoded: Encoded, chosen: Sequence[int], step
         The terms of the loss, by name.
     """
     terms: dict[str, float] = defaultdict(float)
+    scale = SCALE if encoded.vlm.base.dtype is torch.float16 else 1.0
     asks = method.asks(step)
     read = [i for i in chosen if encoded.samples[i].role in asks]
     totals = encoded.totals(read)
     with method.reading(encoded.vlm, step):
         for batch, _ in encoded.micro_batches(read):
-            _of_batch(method, encoded, batch, totals, terms)
+            _of_batch(method, encoded, batch, totals, terms, scale)
     for masked, total in _sides(method, method.step_terms(encoded.vlm, step), terms):
-        _backward(method, total, masked)
+        _backward(method, scale * total, masked)
+    if scale != 1:
+        for value in encoded.vlm.model.parameters():
+            if value.grad is not None:
+                value.grad /= scale
     return dict(terms)
 
 
-def _of_batch(method: Method[Any], encoded: Encoded, batch: Batch, totals: Totals, terms: dict[str, float]) -> None:
+def _of_batch(
+    method: Method[Any], encoded: Encoded, batch: Batch, totals: Totals, terms: dict[str, float], scale: float
+) -> None:
     """By way of the states read: what is made of them (logits, mostly) is by far the largest tensor of a step."""
     vlm = encoded.vlm
     states = method.read(vlm, batch, encoded.layer)
@@ -47,12 +58,13 @@ def _of_batch(method: Method[Any], encoded: Encoded, batch: Batch, totals: Total
     for rows, part in batch.parts(vlm.vocabulary_size):
         found = method.loss(method.output(vlm, leaf[rows]), part, totals)
         for masked, total in _sides(method, found, terms):
-            _backward(method, total, masked)
+            _backward(method, scale * total, masked)
             if leaf.grad is not None:
                 pulls[masked] = pulls[masked] + leaf.grad if masked in pulls else leaf.grad
                 leaf.grad = None
     for masked, pull in pulls.items():
-        _backward(method, states, masked, pull)
+        if states.requires_grad:  # texts never meet V, where a method trains nothing else
+            _backward(method, states, masked, pull)
 
 
 def _sides(

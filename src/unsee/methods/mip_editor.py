@@ -87,6 +87,8 @@ class MIPEditor(Method[MIPEditorSettings]):
 
     def samples(self, built: Sequence[Sample], seed: int = 0) -> list[Sample]:
         self._seed = seed
+        if self.settings.parts == "vision":  # which texts never meet
+            built = [s for s in built if s.picture is not None]
         return with_truth(to_forget(built, self.name), self.name) + to_retain(built, self.name)
 
     def attach(self, vlm: VisionLanguageModel, seed: int) -> None:

@@ -93,6 +93,10 @@ class SIU(LoraMethod[SIUSettings]):
         masked = name_tokens(vlm.tokenizer, request.concepts)
         self.keep_vocabulary = torch.ones(vlm.vocabulary_size, dtype=torch.bool, device=vlm.device)
         self.keep_vocabulary[sorted(masked)] = False
+        self.notes = {
+            f"original's probability masked by K_V, {facet}": mass
+            for facet, mass in _masked_mass(encoded, ~self.keep_vocabulary.cpu()).items()
+        }
 
     def loss(self, logits: torch.Tensor, batch: Batch, totals: Totals) -> dict[str, torch.Tensor]:
         s, tensors = self.settings, batch.tensors
@@ -109,17 +113,32 @@ class SIU(LoraMethod[SIUSettings]):
         return groups + ([{"params": rest, "lr": self.settings.projector_learning_rate}] if rest else [])
 
 
+def _masked_mass(encoded: Encoded, masked: torch.Tensor) -> dict[str, float]:
+    """The share of the original's probability that K_V takes out of DMK, by facet: a mean over positions K_S keeps."""
+    found: dict[str, list[torch.Tensor]] = {}
+    for sample, numbers in zip(encoded.samples, encoded.of_sample, strict=True):
+        for n in numbers:
+            if n in encoded.reference:
+                kept = ~torch.tensor(encoded.suffixes[n].target)
+                found.setdefault(sample.facet, []).append(encoded.reference[n][kept][:, masked].float().exp().sum(-1))
+    return {facet: float(mass.mean()) for facet, some in sorted(found.items()) if len(mass := torch.cat(some))}
+
+
 def name_tokens(tokenizer: Any, concepts: Iterable[Concept]) -> set[int]:
     """K_V's zeros: tokens of the concepts' names, in all casings, with and without the leading space.
 
-    The name is taken without articles and generic words ("flag of", "logo"); tokens of fewer than two letters
-    are left alone, since they spell every other word too.
+    The name is taken without articles and generic words ("flag of", "logo"); single letters and parts of a character
+    are left alone, since they spell every other word too. A single character of a script without letters is a word.
     """
+
+    def spells_others(piece: str) -> bool:
+        return len(piece) < 2 and (piece.isascii() or piece == "\ufffd")
+
     found: set[int] = set()
     for concept in concepts:
         for name in concept.names:
             for form in {name, name.lower(), name.upper(), name.title(), name.capitalize()}:
                 for text in (form, " " + form):
                     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-                    found |= {i for i in ids if len(ids) == 1 or len(tokenizer.decode([i]).strip()) >= 2}
+                    found |= {i for i in ids if len(ids) == 1 or not spells_others(tokenizer.decode([i]).strip())}
     return found

@@ -82,6 +82,13 @@ def add_copies(vlm: VisionLanguageModel, parts: Sequence[str]) -> None:
     vlm.forget_features()
 
 
+def settle_copies(vlm: VisionLanguageModel) -> None:
+    """Round trained copies to the model's own precision, in which loading and merging them would give them back."""
+    for name, value in vlm.model.named_parameters():
+        if ".modules_to_save." in name:
+            value.data = value.data.to(vlm.base.dtype)
+
+
 def add_columns(vlm: VisionLanguageModel, layers: Sequence[str], count: int) -> None:
     """Wrap the model so that some columns of linear layers can be trained, and nothing else.
 

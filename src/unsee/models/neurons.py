@@ -26,9 +26,11 @@ FIRES = 0.1
 
 
 def mlp_ends(vlm: VisionLanguageModel, part: str) -> dict[str, nn.Linear]:
-    """The linear layer that ends each MLP inside a part of the model, by its path."""
+    """The linear layer that ends each MLP inside a part of the model, by its path; V's layers that P does not read
+    have no say in anything."""
     inside = vlm.part(part).named_modules(prefix=part)
-    blocks = {name: module for name, module in inside if name.rpartition(".")[2] == "mlp"}
+    unread = {module for layer in vlm.vision_layers[vlm.vision_depth :] for module in layer.modules()}
+    blocks = {n: module for n, module in inside if n.rpartition(".")[2] == "mlp" and module not in unread}
     ends = {}
     for name, block in blocks.items():
         path, linear = [(n, m) for n, m in block.named_modules(prefix=name) if isinstance(m, nn.Linear)][-1]

@@ -103,6 +103,7 @@ class History:
     steps: tuple[Step, ...] = ()
     seconds: float | None = None
     peak_memory_gib: float | None = None
+    notes: dict[str, float | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -286,7 +287,8 @@ def _history(raw: Any) -> History | None:
         )
         for entry in raw.get("steps") or ()
     )
-    return History(steps, _number(raw.get("seconds")), _number(raw.get("peak_memory_gib")))
+    notes = {str(name): _number(value) for name, value in (raw.get("notes") or {}).items()}
+    return History(steps, _number(raw.get("seconds")), _number(raw.get("peak_memory_gib")), notes)
 
 
 def _facet(raw: Any) -> FacetSample:
