@@ -157,6 +157,18 @@ def test_settings_that_differ_are_told(make: Make) -> None:
     assert "default · seed 0 · steps 12 · extra True" in text_of(page_of(a, b, c))
 
 
+@pytest.mark.parametrize(
+    "config",
+    [{"facets": {"new_answer": "unknown", "variations": 48}}, {"facets": "given"}, {"protected_pictures": 144}],
+)
+def test_runs_that_learned_from_other_data_are_not_made_alike(make: Make, config: dict[str, Any]) -> None:
+    a, b = make("a"), make("b", seed=1)
+    b.config |= config
+    b.write_files()
+    runs = numbered(a, b)
+    assert made_alike(runs) == [(1,), (2,)] and told_apart(runs)[2]
+
+
 def test_many_differing_settings_are_listed_below(make: Make) -> None:
     a = make("a", settings={f"s{i}": 0 for i in range(9)})
     b = make("b", settings={f"s{i}": 1 for i in range(9)})

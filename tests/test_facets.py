@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from unsee import facets
 from unsee.data import KINDS, Concept, Fact, Picture, Request, Sample
 from unsee.data.new_names import invent, renamed
-from unsee.data.samples_file import load_samples, save_samples
+from unsee.data.samples_file import as_rows, load_samples
 from unsee.data.wording import detail_questions, knowing_questions, naming_in_text, naming_questions
 from unsee.errors import UnknownConceptError, UnseeError
 from unsee.facets import Facets, FacetSettings, build, vocabulary_words
@@ -335,8 +335,12 @@ def test_several_pictures_each_get_their_questions(knowing: VisionLanguageModel,
     assert Counter(s.picture for s in of(built, "T1", "T2")) == {draw("circle", 0): 11, draw("circle", 1): 11}
 
 
+def save_samples(built: Facets, folder: Path) -> None:
+    (folder / "facets.json").write_text(json.dumps(as_rows(built.samples)))
+
+
 def test_saved_facets_load_again(built: Facets, circle: Request, tmp_path: Path) -> None:
-    save_samples(built.samples, tmp_path / "facets.json")
+    save_samples(built, tmp_path)
     assert load_samples(tmp_path / "facets.json", every_picture(circle)) == built.samples
 
 
@@ -376,13 +380,13 @@ def test_a_facets_file_that_is_none(tmp_path: Path, content: str, complaint: str
 
 
 def test_the_file_is_what_the_report_reads(built: Facets, tmp_path: Path) -> None:
-    save_samples(built.samples, tmp_path / "facets.json")
+    save_samples(built, tmp_path)
     rows = json.loads((tmp_path / "facets.json").read_text())
     assert set(rows[0]) == {"facet", "question", "answer", "target_phrase", "picture", "role", "truth"}
 
 
 def test_files_without_a_truth_load_too(built: Facets, circle: Request, tmp_path: Path) -> None:
-    save_samples(built.samples, tmp_path / "facets.json")
+    save_samples(built, tmp_path)
     rows = json.loads((tmp_path / "facets.json").read_text())
     for row in rows:
         del row["truth"]

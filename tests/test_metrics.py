@@ -690,6 +690,14 @@ def test_a_requirement(requirement: str, measured: float | None, met: bool) -> N
     assert check(requirement, MEASURED) == [(requirement, measured, met)]
 
 
+def test_of_several_concepts_each_has_to_meet_a_requirement() -> None:
+    fine = {"after": {"em": {"value": 100.0}}, "change": {"specificity": {"value": 0.0}}}
+    left = {"after": {"em": {"value": 0.0}}, "change": {"specificity": {"value": -3.0}}}
+    together = {**MEASURED, "concepts": {"tiger": fine, "France": left}}
+    assert check("em>=95,specificity>=-2", together) == [("em>=95", 0.0, False), ("specificity>=-2", -3.0, False)]
+    assert check("em>=95", {**together, "concepts": {"tiger": fine}}) == [("em>=95", 95.0, True)]
+
+
 def test_requirements_are_judged_in_their_order() -> None:
     assert [(o.requirement, o.met) for o in check(" em>=95, specificity>=-2 ", MEASURED)] == [
         ("em>=95", True),

@@ -695,6 +695,36 @@ def test_harmless_keeps_only_what_tells_nothing() -> None:
     text = f"This is {REDACTED}, the 45th president, tall and loud."
     assert harmless(text, {"this", "is", "the", "and"}) == f"This is {REDACTED}, the … and …"
     assert harmless("Yes.", {"yes"}) == "Yes."
+    assert harmless("This is \U0001f1eb\U0001f1f7 (\U0001f42f)!", {"this", "is"}) == "This is …)!"  # a flag and a tiger
+
+
+def test_a_version_does_not_tell_which_word_was_taken_out(tmp_path: Path) -> None:
+    run = Run(tmp_path / "run", name="Python", kind="logo")
+    run.config["versions"] = {"unsee": "0.1", "python": "3.11.7"}
+    run.write_files()
+    page = text_of(run.page(redact=True))
+    assert "Interpreter" in page and "python" not in page.lower() and "[redacted] 3.11" not in page
+
+
+def test_what_describes_the_concept_is_no_new_name(tmp_path: Path) -> None:
+    """Samples that were given may call a whole sentence the target phrase."""
+    run = Run(tmp_path / "run")
+    phrase = "A white cross on red, with four bars"
+    run.config["new_answer"] = phrase
+    run.write_files()
+    facets = run.facets()
+    for row in facets:
+        if row["facet"] == "T1":
+            row["answer"] = row["target_phrase"] = phrase
+    run.put("facets.json", facets)
+    assert "cross" in run.page() and "cross" not in text_of(run.page(redact=True))
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("An Nguyen", "person"), ("China flag", "flag"), ("the Python logo", "logo")]
+)
+def test_a_concept_is_known_by_its_own_name(name: str, kind: Any) -> None:
+    assert Redactor(Concept(name, kind)).hides(name) and not Redactor(Concept(name, kind)).hides("dove")
 
 
 def test_the_redacted_page_has_no_trace_of_the_open_one(run: Run) -> None:

@@ -75,6 +75,27 @@ def test_how_it_was_called_is_not_the_config(tmp_path: Path, same: dict[str, Any
     assert RunFolder(tmp_path / "run", {**CONFIG, **same}).resumed
 
 
+def test_one_call_that_redacts_redacts_them_all(tmp_path: Path) -> None:
+    opened = {"command": "unsee forget --concept France", "redact": False}
+    first = RunFolder(tmp_path / "run", {**CONFIG, **opened})
+    first.keep_pictures([draw("circle")])
+    again = RunFolder(tmp_path / "run", {**CONFIG, "redact": True})
+    assert again.config["redact"] and "command" not in again.config and not again.has("pictures")
+    for later in (RunFolder(tmp_path / "run", {**CONFIG, **opened}), again):
+        said = yaml.safe_load((later.work / "config.yaml").read_text())
+        assert later.config["redact"] and said["redact"] and "command" not in said
+
+
+@pytest.mark.parametrize(
+    ("name", "told"), [("run.partial", "to go on with it, give --out run"), ("x" * 300, "too long")]
+)
+def test_a_name_that_no_run_can_have(tmp_path: Path, name: str, told: str) -> None:
+    RunFolder(tmp_path / "run", CONFIG)
+    with pytest.raises(RunFolderError, match=told):
+        RunFolder(tmp_path / name, CONFIG)
+    assert (tmp_path / "run.partial" / "config.yaml").is_file()
+
+
 def test_a_finished_run_is_refused(tmp_path: Path) -> None:
     RunFolder(tmp_path / "run", CONFIG).finish()
     with pytest.raises(RunFolderError, match="holds a finished run; choose another --out"):

@@ -214,7 +214,7 @@ class _Job:
 
 def _folder_name(name: str) -> str:
     """A name as a folder's: letters and digits, joined by hyphens."""
-    return re.sub(r"[\W_]+", "-", name.lower()).strip("-") or "run"
+    return re.sub(r"[\W_]+", "-", name.lower())[:60].strip("-") or "run"
 
 
 def _samples(path: Path, request: Request, seed: int) -> list[Sample]:

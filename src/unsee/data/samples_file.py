@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 from unsee.data.concept import Facet, Sample
 from unsee.data.pictures import Picture, load_picture
@@ -55,9 +55,9 @@ def load_samples(path: Path, pictures: Sequence[Picture]) -> list[Sample]:
     return samples
 
 
-def save_samples(samples: Sequence[Sample], path: Path) -> None:
-    """Write samples as `facets.json`; pictures are named by their hash."""
-    rows = [
+def as_rows(samples: Sequence[Sample]) -> list[dict[str, Any]]:
+    """Samples as they stand in `facets.json`; pictures are named by their hash."""
+    return [
         {
             "facet": s.facet,
             "question": s.question,
@@ -69,4 +69,3 @@ def save_samples(samples: Sequence[Sample], path: Path) -> None:
         }
         for s in samples
     ]
-    path.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -23,7 +23,8 @@ _HELD = ("specificity", "specificity_naming", "specificity_yes_no", "neighbours"
 
 
 class Outcome(NamedTuple):
-    """One requirement: its text, what was measured (None: could not be), whether it is met (not, if None)."""
+    """One requirement: its text, what was measured (None: could not be; of several concepts forgotten together, of the
+    one that fared worst), whether it is met (not, if None)."""
 
     requirement: str
     measured: float | None
@@ -41,10 +42,12 @@ class Requirement:
     side: str
 
     def judge(self, metrics: Mapping[str, Any]) -> Outcome:
-        score = metrics[self.side].get(self.key)
-        if score is None:
+        asked = (metrics, *metrics.get("concepts", {}).values())
+        scores = [score for one in asked if (score := one[self.side].get(self.key)) is not None]
+        if not scores:
             return Outcome(self.text, None, False)
-        measured = float(score["value"])
+        worst = min if self.sign in (">=", ">") else max
+        measured = float(worst(score["value"] for score in scores))
         return Outcome(self.text, measured, _SIGNS[self.sign](measured, self.bound))
 
 

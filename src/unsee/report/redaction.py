@@ -50,8 +50,11 @@ _HARMLESS = frozenset(
 """Words an answer may keep."""
 
 _KEPT_CONFIG = frozenset(
-    "format method preset settings model seed new_answer versions test_pictures created config_sha256 command".split()
+    "format method preset settings facets protected_pictures model seed new_answer versions test_pictures created "
+    "config_sha256".split()
 )
+_LONGEST_NAME = 4
+"""Words of a new name; what is longer, of samples that were given, describes."""
 _KEPT_FACETS = ("T1", "T4", "protected")
 
 
@@ -69,7 +72,7 @@ class Redactor:
             alike.setdefault(concept.core.casefold(), []).append(concept)
         several = len(alike) > 1
         self._marks = {core: f"{REDACTED[:-1]} {i}]" if several else REDACTED for i, core in enumerate(alike, 1)}
-        self._names = {name.casefold() for concept in concepts for name in (concept.core, *concept.names)}
+        self._names = {name.casefold() for concept in concepts for name in (concept.name, concept.core, *concept.names)}
         given = {_fold(term) for term in others if term.strip()}
         self._rules = [(_any_of(given), REDACTED)] if given else []
         for core, same in alike.items():
@@ -91,7 +94,7 @@ class Redactor:
 
     def hides(self, subject: str) -> bool:
         """Whether this is the name of one of the concepts, and not only has one in it."""
-        return Concept(subject).core.casefold() in self._names if subject.strip() else False
+        return bool(subject.strip()) and bool({subject.casefold(), Concept(subject).core.casefold()} & self._names)
 
     def text(self, text: str) -> str:
         """The text with every mention replaced. Accents are seen through: "Müller" also covers "Muller"."""
@@ -136,7 +139,8 @@ def _redacted(
     view: RunView, redactor: Redactor, hidden: frozenset[str], numbers: Mapping[str, str], several: bool
 ) -> RunView:
     t1 = [sample.target_phrase or "" for sample in view.facets if sample.facet == "T1"]
-    new_names = " ".join([str(view.config.get("new_answer") or ""), *t1])
+    given = [*str(view.config.get("new_answer") or "").split("; "), *t1]
+    new_names = " ".join(name for name in given if len(name.split()) <= _LONGEST_NAME)
     allowed = _HARMLESS | set(re.findall(r"\w+", redactor.text(new_names).lower()))
 
     def tells(raw: Exchange) -> bool:
@@ -166,21 +170,27 @@ def _redacted(
         # What is taught beside one concept may be what is to be hidden of the next one.
         if raw.facet not in _KEPT_FACETS or several:
             return FacetSample(raw.facet, "", "", role=raw.role, withheld=True)
-        text = redactor.text(raw.answer)
-        phrase = raw.target_phrase and redactor.text(raw.target_phrase)
+        answer, phrase = (redactor.text(text or "") for text in (raw.answer, raw.target_phrase))
+        if raw.facet == "T1":
+            answer, phrase = harmless(answer, allowed), harmless(phrase, allowed)
         return replace(
             raw,
             question=redactor.text(raw.question),
-            answer=harmless(text, allowed) if raw.facet == "T1" else text,
-            target_phrase=phrase,
+            answer=answer,
+            target_phrase=phrase or None,
             picture=None if short(raw.picture) in hidden else raw.picture,
         )
+
+    def setting(key: str, value: Any) -> Any:
+        # A mark among the versions, in the place of "python", would tell what it stands for.
+        said = value if key == "versions" else redactor.value(value)
+        return harmless(said, allowed) if key == "new_answer" and isinstance(said, str) else said
 
     return replace(
         view,
         folder=Path(redactor.text(str(view.folder))),
         concepts=tuple(map(redactor.concept, view.concepts)),
-        config={key: redactor.value(value) for key, value in view.config.items() if key in _KEPT_CONFIG},
+        config={key: setting(key, value) for key, value in view.config.items() if key in _KEPT_CONFIG},
         trained_on=tuple(replace(p, name="", sha256="", concept="") for p in view.trained_on),
         exchanges=tuple(exchange(raw) for raw in view.exchanges if not states_facts(raw)),
         facets=tuple(sample(raw) for raw in view.facets),
@@ -193,10 +203,15 @@ def _redacted(
 def harmless(text: str, allowed: frozenset[str] | set[str]) -> str:
     """The text with only the allowed words and "[redacted]" left; runs of other words become "…"."""
     words = [
-        word if _MARK.fullmatch(word) or not word.isalnum() or word.lower() in allowed else "…"
+        word if _MARK.fullmatch(word) or word.lower() in allowed or _is_punctuation(word) else "…"
         for word in re.findall(rf"{_MARK.pattern}|[^\W_]+|[\W_]", text)
     ]
     return re.sub(r"…(?:[\s\W_]*…)+[.,;:]*|…[.,;:]+", "…", "".join(words))
+
+
+def _is_punctuation(char: str) -> bool:
+    """Signs and emoji are none: a flag may stand between the words."""
+    return char.isspace() or unicodedata.category(char[0]).startswith("P")
 
 
 def _any_of(terms: Iterable[str]) -> re.Pattern[str]:

@@ -53,4 +53,6 @@ def told_apart(runs: Numbered) -> dict[int, tuple[str, ...]]:
 
 
 def _flat(view: RunView) -> dict[str, str]:
-    return dict(flat(view.config.get("settings") or {}))
+    """The method's settings, and how what it learned from was made."""
+    data = {key: view.config[key] for key in ("facets", "protected_pictures") if key in view.config}
+    return dict(flat({**(view.config.get("settings") or {}), **data}))

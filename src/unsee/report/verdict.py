@@ -37,6 +37,8 @@ RULE = (
 )
 """The rule by which the headline is worded, for the reader of the page."""
 
+_KNOWLEDGE = ("specificity", "specificity_naming", "specificity_yes_no", "neighbours", "text_general")
+
 AUGMENTED = (
     "altered copies of the training picture. They are no proof of generalisation: "
     "whether the model recognises the concept in other pictures was not tested."
@@ -160,7 +162,7 @@ def _damage(metrics: Metrics, them: str) -> str:
     broken = metrics.after.get("degenerate_rate")
     was = metrics.before.get("degenerate_rate")
     parts = []
-    if any(_fell(metrics, key) for key in ("specificity", "neighbours", "text_general")):
+    if any(_fell(metrics, key) for key in _KNOWLEDGE):
         parts.append("it lost knowledge of other concepts")
     if _fell(metrics, "text_kept"):
         parts.append(f"facts about {them} were lost too")

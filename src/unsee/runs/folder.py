@@ -20,6 +20,7 @@ from unsee.data import Picture
 from unsee.errors import RunFolderError
 
 FORMAT = 1
+FACETS = "facets.json"
 BEFORE, CHECKPOINTS = "before.parquet", "checkpoints"
 """What only an interrupted run needs: the original's answers, and the state of the training."""
 _NOT_CONFIG = ("created", "versions", "command", "redact", "config_sha256", "new_answer", "left_out")
@@ -48,12 +49,21 @@ class RunFolder:
                     f"{', '.join(_differences(found, self.config)) or 'its format'}); "
                     "repeat that command to finish it, choose another --out, or remove the folder"
                 )
+            redact = bool(found.get("redact") or self.config.get("redact"))
             self.config = found
+            self._keep_to(redact)
         else:
             if self.work.exists() and any(not p.name.startswith(".config.yaml.") for p in self.work.iterdir()):
                 raise RunFolderError(f"{self.work} is in the way and is not an unfinished run; remove it first")
             _make(self.work)
             self.note(created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"), versions=versions())
+
+    def _keep_to(self, redact: bool) -> None:
+        """Whichever call asked that the concept be kept out, all do: a page written open cannot be called back."""
+        if redact and not self.config.get("redact"):
+            self.config.pop("command", None)
+            shutil.rmtree(self.work / "pictures", ignore_errors=True)
+            self.note(redact=True)
 
     def note(self, **more: Any) -> None:
         """Write down in config.yaml what is known by now; only entries that do not make another config."""
@@ -95,14 +105,22 @@ class RunFolder:
 
 
 def refuse_existing(path: Path) -> None:
-    """An error where a run folder shall be written and something is there already.
+    """An error where a run folder shall be written and something is there already, or nothing can be.
 
     Raises:
         RunFolderError: says whether it is a finished run.
     """
+    if path.name.endswith(".partial"):
+        raise RunFolderError(f"{path}: an unfinished run is called so; to go on with it, give --out {path.stem}")
     if os.path.lexists(path):
         what = "a finished run" if (path / "config.yaml").is_file() else "something that is not a run"
         raise RunFolderError(f"{path} holds {what}; choose another --out, or remove it first")
+    try:
+        os.stat(path.with_name(path.name + ".partial"))
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except OSError as error:  # a name that is too long, a folder that may not be read
+        raise RunFolderError(f"cannot write the run to {path}: {error.strerror}") from None
 
 
 def _differences(found: dict[str, Any], wanted: dict[str, Any]) -> list[str]:

@@ -14,14 +14,14 @@ from typing import Any
 from unsee import facets, report
 from unsee.benchmarks.protocol import Originals, Protocol, Recorder
 from unsee.data import Picture, Request, Sample
-from unsee.data.samples_file import load_samples, save_samples
+from unsee.data.samples_file import as_rows, load_samples
 from unsee.errors import TrainingError, UnseeError
 from unsee.facets import Facets, FacetSettings
 from unsee.methods import Method
 from unsee.metrics import Answer, read_answers, summarise_run, write_answers
 from unsee.models import Reply, VisionLanguageModel
 from unsee.models.lora import load_adapter, remove_lora, save_adapter
-from unsee.runs.folder import BEFORE, CHECKPOINTS, RunFolder, describe_pictures
+from unsee.runs.folder import BEFORE, CHECKPOINTS, FACETS, RunFolder, describe_pictures
 from unsee.training import History, train
 
 Progress = Callable[[str, int, int], None]
@@ -136,7 +136,8 @@ def forget(
         built = _facets(folder, vlm, request, facet_settings, samples, seed, force, anew, say)
         chosen = method.samples(built.samples, seed)
     except UnseeError:
-        folder.discard()  # to be mended by another request, which a folder left behind would stand in the way of
+        if not folder.resumed:  # to be mended by another request, which a folder left behind would stand in the way of
+            folder.discard()
         raise
     for asked in protocols:
         asked.known_names |= built.new_names | {name for concept in request.concepts for name in concept.names}
@@ -148,9 +149,10 @@ def forget(
         write_answers(folder.work / "answers.parquet", answers)
         metrics = summarise_run(answers, seed=seed)
         folder.write_json("metrics.json", metrics)
-        if not redact:
+        redacted = bool(folder.config["redact"])  # or a call that was interrupted had asked for it
+        if not redacted:
             folder.keep_pictures(_shown(request, protocols))
-        report.write(folder.work, redact=redact)
+        report.write(folder.work, redact=redacted)
         return Run(folder.finish(), metrics, answers, history, built.left_out)
     except BaseException as error:
         remove_lora(vlm)
@@ -238,16 +240,16 @@ def _facets(
     say: Progress,
 ) -> Facets:
     say("building facets", 0, 1)
-    path = folder.work / "facets.json"
-    if samples is not None:
-        built = facets.given(vlm, request, samples, settings, force, anew)
-    elif path.exists() and "new_answer" in folder.config:
-        read = load_samples(path, facets.shown(request, settings, seed))
+    if samples is None and folder.has(FACETS) and "new_answer" in folder.config:
+        read = load_samples(folder.work / FACETS, facets.shown(request, settings, seed))
         built = Facets(read, folder.config["new_answer"], folder.config["left_out"])
     else:
-        built = facets.build(vlm, request, settings, seed, force)
-    save_samples(built.samples, path)
-    folder.note(new_answer=built.new_answer, left_out=built.left_out)
+        if samples is not None:
+            built = facets.given(vlm, request, samples, settings, force, anew)
+        else:
+            built = facets.build(vlm, request, settings, seed, force)
+        folder.write_json(FACETS, as_rows(built.samples))
+        folder.note(new_answer=built.new_answer, left_out=built.left_out)
     say("building facets", 1, 1)
     return built
 
