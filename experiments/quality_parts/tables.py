@@ -15,6 +15,7 @@ from quality_parts.jobs import Job, Record
 from quality_parts.objective import scored
 from quality_parts.records import Results
 from unsee.metrics import METRICS, Answer, summarise
+from unsee.mini.data import mini_data
 
 KEYS = ("em", "em_substring", "degenerate_rate", "c_dis", "efficacy", "specificity_naming", "specificity_yes_no",
         "neighbours", "text_kept", "text_general", "fluency", "diversity", "mean_length")  # fmt: skip
@@ -155,6 +156,18 @@ BY_CONCEPT = {"em": "EM", "em_yes_no": "EM, yes/no", "degenerate_rate": "degener
               "text_general": "text, others"}  # fmt: skip
 
 
+def misnamed(record: Record) -> float:
+    """Of a run's answers on unseen pictures, how many per cent name another thing that the model was taught to name.
+
+    Whom a model takes for somebody else it has forgotten; the other may not like it.
+    """
+    data = mini_data()
+    taught = [*(c.concept for c in data.concepts.values()), *data.generic]
+    others = [c for c in taught if c.name != record["concept"]]
+    said = [a["answer"] for a in record["answers"] if a["set"] == "forget"]
+    return 100 * fmean(any(c.mentioned_in(text) for c in others) for text in said)
+
+
 def by_concept(results: Results, jobs: Sequence[Job]) -> str:
     """What was measured after, concept by concept: means over its runs."""
     rows = []
@@ -162,8 +175,9 @@ def by_concept(results: Results, jobs: Sequence[Job]) -> str:
         good = [r for r in results.all_of([j for j in jobs if j.concept == name]) if not r["error"]]
         if good:
             values = [[r["after"][k] for r in good if r["after"].get(k) is not None] for k in BY_CONCEPT]
+            values.append([misnamed(r) for r in good])
             rows.append([name, good[0]["kind"], str(len(good)), *(f"{fmean(v):.1f}" if v else "" for v in values)])
-    return markdown(["after (%)", "kind", "runs", *BY_CONCEPT.values()], rows)
+    return markdown(["after (%)", "kind", "runs", *BY_CONCEPT.values(), "another's name"], rows)
 
 
 def told(record: Record) -> None:
