@@ -9,9 +9,10 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from quality_parts.tables import Mean, over_concepts
+from quality_parts.tables import Mean
 from relearning_parts.attacked import ORIGINAL, PARTS, Row
 from unsee.metrics import Answer
+from unsee.metrics.intervals import PERCENT, Clusters, Score, ratio_change, ratio_score
 from unsee.metrics.mmubench import is_right
 
 
@@ -51,9 +52,10 @@ def picked(rows: Sequence[Row], **wanted: Any) -> list[Row]:
 
 
 def score(rows: Sequence[Row], key: str) -> Mean | None:
-    """A measure, in %, the mean over concepts."""
-    found = ((r["concept"], MEASURES[key].of(r)) for r in rows)
-    return over_concepts((concept, value) for concept, value in found if value is not None)
+    """A measure, in %, the mean over concepts; `unsee.metrics.intervals` has its interval."""
+    found = [(r["concept"], value) for r in rows if (value := MEASURES[key].of(r)) is not None]
+    values, ones, clusters = [v for _, v in found], [1.0] * len(found), _clusters([c for c, _ in found])
+    return _mean(ratio_score(values, ones, clusters, bounds=PERCENT), clusters) if found else None
 
 
 def difference(rows: Sequence[Row], others: Sequence[Row], key: str) -> Mean | None:
@@ -62,7 +64,24 @@ def difference(rows: Sequence[Row], others: Sequence[Row], key: str) -> Mean | N
     pairs = [(r, other) for r in rows if (other := by_run.get((r["concept"], r["seed"]))) is not None]
     measure: Callable[[Row], float | None] = MEASURES[key].of
     found = [(r["concept"], measure(r), measure(other)) for r, other in pairs]
-    return over_concepts((c, value - less) for c, value, less in found if value is not None and less is not None)
+    both = [(c, (less, value)) for c, value, less in found if value is not None and less is not None]
+    if not both:
+        return None
+    old, new = zip(*(pair for _, pair in both), strict=True)
+    ones, clusters = [1.0] * len(both), _clusters([c for c, _ in both])
+    return _mean(ratio_change((old, ones), (new, ones), clusters, bounds=PERCENT), clusters)
+
+
+def _clusters(concepts: Sequence[str]) -> Clusters:
+    return Clusters([(concept, str(run)) for run, concept in enumerate(concepts)])
+
+
+def _mean(one: Score | None, clusters: Clusters) -> Mean | None:
+    """Of one concept alone the runs say how seeds differ, which is no interval over concepts."""
+    if one is None:
+        return None
+    concepts = len(clusters.sizes)
+    return Mean(one.value, *((one.low, one.high) if concepts > 1 else (None, None)), concepts)
 
 
 def points(rows: Sequence[Row]) -> list[dict[str, Any]]:
@@ -160,7 +179,7 @@ def draw(rows: Sequence[Row], path: Path) -> None:
                     axis.errorbar([x], [one.value], [[one.value - low], [high - one.value]], fmt=style, capsize=2)
             axis.set_ylim(-3, 103)
             axis.grid(alpha=0.3)
-            axis.set_ylabel(label if column is axes.T[0] else "")
+            axis.set_ylabel(label if column[0] is axes[0][0] else "")
         column[0].set_title(model)
         names = ["as is", *(f"{s:g} %" for s in shares), "P back", "V back", "both"]
         column[1].set_xticks(range(len(names)), names, rotation=60, fontsize=8)
