@@ -44,9 +44,14 @@ Require = Annotated[
     Parameter(help="What the result must reach, e.g. 'em>=95,specificity>=-2'; if it does not, exit with 4."),
 ]
 Json = Annotated[bool, Parameter(name="--json", negative="", help="Print one JSON object, for machines.")]
-Redact = Annotated[bool, Parameter(negative="", help="Leave the picture and the name out of the report.")]
+Redact = Annotated[
+    bool,
+    Parameter(
+        negative="", help="Keep name and pictures out of the report; other files of the run still name it."
+    ),
+]
 Force = Annotated[bool, Parameter(negative="", help="Go on although the model does not know the concept.")]
-Preset = Annotated[str, Parameter(help="Settings of the method: default, paper or authors-script.")]
+Preset = Annotated[str, Parameter(help="Named settings of the method: default; siu also has paper and authors-script.")]
 Set = Annotated[
     list[str] | None,
     Parameter(name="--set", negative="", help="Change a setting of the method: --set steps=30. May be repeated."),
@@ -103,8 +108,8 @@ def forget(
     requests: Annotated[
         Path | None,
         Parameter(
-            help="Instead of these, several at once: a YAML or JSON list of {concept, kind, image, alias, "
-            "test_images, protect, facts, new_answer}."
+            help="Several at once, in place of the options of these names: a YAML or JSON list of {concept, kind, "
+            "image, alias, test_images, protect, facts, new_answer}."
         ),
     ] = None,
     model: Model = "mini",
@@ -120,7 +125,8 @@ def forget(
     facets: Annotated[
         Path | None,
         Parameter(
-            help="The whole four targets: facets.json of a run, or the authors' format. To retrain: all samples."
+            help="Samples to train on instead of building them: facets.json of a run, or the SIU authors' format. With "
+            "--method retrain: all of the training data."
         ),
     ] = None,
     new_answer: Annotated[
