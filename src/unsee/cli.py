@@ -46,9 +46,7 @@ Require = Annotated[
 Json = Annotated[bool, Parameter(name="--json", negative="", help="Print one JSON object, for machines.")]
 Redact = Annotated[
     bool,
-    Parameter(
-        negative="", help="Keep name and pictures out of the report; other files of the run still name it."
-    ),
+    Parameter(negative="", help="Keep name and pictures out of the report; other files of the run still name it."),
 ]
 Force = Annotated[bool, Parameter(negative="", help="Go on although the model does not know the concept.")]
 Preset = Annotated[str, Parameter(help="Named settings of the method: default; siu also has paper and authors-script.")]
