@@ -13,6 +13,9 @@ from unsee.errors import UnseeError
 class Anatomy:
     """Module paths of a multimodal LLM, as `get_submodule` takes them.
 
+    Questions are packed behind one picture: a family fits where image tokens attend causally and are of a fixed number,
+    and positions are plain, so that packed and separate forwards agree.
+
     Args:
         vision: the vision tower, V.
         projector: from V's features to W's embeddings, P.
@@ -20,8 +23,6 @@ class Anatomy:
         head: hidden states to vocabulary.
         layers: W's list of layers, seen from W; each takes what the one before it gives.
         norm: what follows the last of them, seen from W.
-        shares_prefix: whether several questions may be packed behind one picture: the image tokens
-            attend causally and positions are plain, so that packed and separate forwards agree.
     """
 
     vision: str
@@ -30,7 +31,6 @@ class Anatomy:
     head: str
     layers: str = "layers"
     norm: str = "norm"
-    shares_prefix: bool = True
 
     def layer_of(self, name: str) -> int | None:
         """Which of W's layers a parameter or module path lies in; None: in none of them."""
