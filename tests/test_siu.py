@@ -270,7 +270,8 @@ def test_the_probability_that_the_mask_takes_out_is_noted(tiny: VisionLanguageMo
     method.prepare(Encoded(tiny, SAMPLES, method.reference), request())
     masked = sorted(name_tokens(tiny.tokenizer, [request().concept]))
     for sample in SAMPLES:
-        found = plain_logits(tiny, sample.picture, sample.question, sample.answer).softmax(-1)[:, masked].sum(-1)
+        with torch.no_grad():
+            found = plain_logits(tiny, sample.picture, sample.question, sample.answer).softmax(-1)[:, masked].sum(-1)
         note = method.notes.get(f"original's probability masked by K_V, {sample.facet}")
         if sample.facet == "T2":
             assert note is None  # its whole answer is the target phrase, and none of it is in DMK

@@ -25,7 +25,7 @@ from unsee.methods import gradients as library
 from unsee.methods.encoded import Encoded
 from unsee.methods.siu import SIU
 from unsee.models import VisionLanguageModel, load
-from unsee.models.lora import add_lora, load_adapter, merged, remove_lora, save_adapter
+from unsee.models.lora import add_lora, load_adapter, merged, remove_lora, save_adapter, settle_copies
 from unsee.models.packing import EncodedPack, collate
 from unsee.training import EXPLODED, History, UnlearningTrainer, exploded, plan, train
 
@@ -120,16 +120,31 @@ def test_the_authors_script_moves_a_copy_of_the_projector(tiny: VisionLanguageMo
     assert tiny.weights_sha256() == sha
 
 
-def test_the_projectors_copy_is_trained_in_float32(tiny_folder: Path, tmp_path: Path) -> None:
-    """In bfloat16 steps of 2e-5 round to nothing."""
+def test_the_projectors_copy_is_trained_in_float32_and_settles(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In bfloat16 steps of 2e-5 round to nothing, and many of them would add up to nothing; what they have added up to
+    is rounded once, as loading and merging would."""
     vlm = load(str(tiny_folder), dtype=torch.bfloat16)
-    forget(vlm, tmp_path, "authors-script", steps=1)
+    ended: Weights = {}
+
+    def settle(vlm: VisionLanguageModel) -> None:
+        ended.update(weights(vlm))
+        settle_copies(vlm)
+
+    monkeypatch.setattr("unsee.training.settle_copies", settle)
+    forget(vlm, tmp_path, "authors-script", steps=2)
+    copies = [n for n in ended if "modules_to_save.default" in n and n.endswith("weight")]
+    for name in copies:
+        original = vlm.model.get_parameter(name.replace("modules_to_save.default", "original_module"))
+        assert ended[name].dtype == torch.float32 and not torch.equal(ended[name], original.float())
     trained = {n: p for n, p in vlm.model.named_parameters() if p.requires_grad}
-    assert {p.dtype for p in trained.values()} == {torch.float32}
-    for name, value in trained.items():
-        if "modules_to_save.default" in name and name.endswith("weight"):
-            original = vlm.model.get_parameter(name.replace("modules_to_save.default", "original_module"))
-            assert not torch.equal(value, original.float())
+    assert copies and all(torch.equal(trained[n], ended[n].bfloat16()) for n in copies)
+    assert {p.dtype for n, p in trained.items() if "lora_" in n} == {torch.float32}
+    save_adapter(vlm, tmp_path / "adapter")
+    again = load(str(tiny_folder), dtype=torch.bfloat16)
+    load_adapter(again, tmp_path / "adapter")
+    assert changed(weights(vlm), weights(again)) == set()
     rotary = {n.removeprefix("base_model.model."): b.clone() for n, b in vlm.model.named_buffers() if "inv_freq" in n}
     assert {p.dtype for p in merged(vlm).model.parameters()} == {torch.bfloat16}
     # In bfloat16 the frequencies of rotary positions would be off by up to 0.4 %, and no file would show it.
