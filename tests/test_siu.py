@@ -272,7 +272,7 @@ def test_the_probability_that_the_mask_takes_out_is_noted(tiny: VisionLanguageMo
     for sample in SAMPLES:
         with torch.no_grad():
             found = plain_logits(tiny, sample.picture, sample.question, sample.answer).softmax(-1)[:, masked].sum(-1)
-        note = method.notes.get(f"original's probability masked by K_V, {sample.facet}")
+        note = method.notes.get(f"masked by K_V in {sample.facet}")
         if sample.facet == "T2":
             assert note is None  # its whole answer is the target phrase, and none of it is in DMK
         elif sample.facet != "T1":

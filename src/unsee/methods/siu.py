@@ -94,7 +94,7 @@ class SIU(LoraMethod[SIUSettings]):
         self.keep_vocabulary = torch.ones(vlm.vocabulary_size, dtype=torch.bool, device=vlm.device)
         self.keep_vocabulary[sorted(masked)] = False
         self.notes = {
-            f"original's probability masked by K_V, {facet}": mass
+            f"masked by K_V in {facet}": mass
             for facet, mass in _masked_mass(encoded, ~self.keep_vocabulary.cpu()).items()
         }
 
