@@ -161,9 +161,7 @@ def misnamed(record: Record) -> float:
 
     Whom a model takes for somebody else it has forgotten; the other may not like it.
     """
-    data = mini_data()
-    taught = [*(c.concept for c in data.concepts.values()), *data.generic]
-    others = [c for c in taught if c.name != record["concept"]]
+    others = [c for c in mini_data().taught if c.name != record["concept"]]
     said = [a["answer"] for a in record["answers"] if a["set"] == "forget"]
     return 100 * fmean(any(c.mentioned_in(text) for c in others) for text in said)
 

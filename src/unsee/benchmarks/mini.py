@@ -103,8 +103,7 @@ def protocols(request: Request, **settings: Any) -> list[Protocol]:
 
 
 def known_concept_names(data: MiniData) -> set[str]:
-    """Everything that the embedded model was taught to name, what the benchmark does not ask about included."""
-    return {c.concept.name for c in data.concepts.values()} | {c.name for c in data.generic}
+    return {c.name for c in data.taught}
 
 
 def picture_of(concept: Concept, data: MiniData | None = None) -> Picture:

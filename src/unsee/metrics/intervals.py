@@ -98,7 +98,7 @@ def left_out(sizes: tuple[int, ...]) -> Array:
 
 
 def tail(sizes: tuple[int, ...]) -> float:
-    """The share of resamples to leave out at either end, at most 0.025.
+    """The share of resamples to leave out at either end, at most 0.025; of several groups, or of units of one.
 
     Percentiles of few units are too narrow. Hesterberg's expanded percentile (The American Statistician 69, 2015)
     allows for it as Student's t does: tail = Phi(-sqrt(n / (n - 1)) t). Measured coverage of shares near 80 %: 89
@@ -106,7 +106,7 @@ def tail(sizes: tuple[int, ...]) -> float:
     drawing units on top of groups widens the interval already.
     """
     n = sizes[0]
-    if len(sizes) > 1 or n == 1:
+    if len(sizes) > 1:
         return 0.025
     return float(ndtr(-np.sqrt(n / (n - 1)) * stdtrit(n - 1, 0.975)))
 

@@ -83,6 +83,11 @@ class MiniData:
         for i, row in enumerate(self._table):
             self._by.setdefault((row["concept"], row["role"]), []).append(i)
 
+    @property
+    def taught(self) -> list[Concept]:
+        """Everything that the embedded model was taught to name, what the benchmark does not ask about included."""
+        return [*(c.concept for c in self.concepts.values()), *self.generic]
+
     def of(self, split: Split, kind: str | None = None) -> list[MiniConcept]:
         """Concepts of a split, and of a kind where one is given, in a fixed order."""
         return [c for c in self.concepts.values() if c.split == split and kind in (None, c.concept.kind)]

@@ -244,10 +244,10 @@ def _facets(
         read = load_samples(folder.work / FACETS, facets.shown(request, settings, seed))
         built = Facets(read, folder.config["new_answer"], folder.config["left_out"])
     else:
-        if samples is not None:
-            built = facets.given(vlm, request, samples, settings, force, anew)
-        else:
+        if samples is None:
             built = facets.build(vlm, request, settings, seed, force)
+        else:
+            built = facets.given(vlm, request, samples, settings, force, anew)
         folder.write_json(FACETS, as_rows(built.samples))
         folder.note(new_answer=built.new_answer, left_out=built.left_out)
     say("building facets", 1, 1)
