@@ -98,7 +98,7 @@ def left_out(sizes: tuple[int, ...]) -> Array:
 
 
 def tail(sizes: tuple[int, ...]) -> float:
-    """The share of resamples to leave out at either end, at most 0.025; of several groups, or of units of one.
+    """The share of resamples to leave out at either end, at most 0.025.
 
     Percentiles of few units are too narrow. Hesterberg's expanded percentile (The American Statistician 69, 2015)
     allows for it as Student's t does: tail = Phi(-sqrt(n / (n - 1)) t). Measured coverage of shares near 80 %: 89
