@@ -63,8 +63,7 @@ def _of_batch(
                 pulls[masked] = pulls[masked] + leaf.grad if masked in pulls else leaf.grad
                 leaf.grad = None
     for masked, pull in pulls.items():
-        if states.requires_grad:  # texts never meet V, where a method trains nothing else
-            _backward(method, states, masked, pull)
+        _backward(method, states, masked, pull)
 
 
 def _sides(

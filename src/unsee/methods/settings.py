@@ -51,8 +51,8 @@ class TrainingSettings(MethodSettings):
         steps: optimiser steps.
         learning_rate: of the trained parameters.
         decay: share of the steps, the last ones, over which the learning rate falls to nothing; 0: it is constant.
-        samples_per_step: samples drawn for a step (with the paper's plan), or 0: the five settings
-            after it say what a step sees.
+        samples_per_step: samples drawn for a step (with the paper's plan), or 0: `forget_per_step`
+            and the like say what a step sees.
         forget_per_step: samples to be forgotten, in turn; 0: all of them.
         protected_per_step: protected pictures, in turn.
         variations_per_step: varied pictures to be kept, in turn.

@@ -64,7 +64,8 @@ class VKDSettings(TrainingSettings):
         npo_beta: NPO's inverse temperature.
         forget_weight: weight of that term.
         forget_from: share of the steps that are done when that term begins.
-        retain_weight: weight of the cross-entropy on what is to be retained.
+        retain_weight: weight of the cross-entropy on what is to be retained: of each picture its name, and that it is
+            not what is to be forgotten.
     """
 
     ranges: ClassVar[Ranges] = {
