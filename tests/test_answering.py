@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import torch
 from conftest import SHAPES, draw
+from plain import close, loosen, plain_logits
 from safetensors.torch import load_file, save_file
-from test_packing import close, loosen, plain_logits
 
 from unsee.data import Picture
 from unsee.errors import UnseeError

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_report import Links, Run, text_of
+from made_runs import Links, Run, text_of
 
 from unsee import cli, report
 from unsee.data.concept import Concept

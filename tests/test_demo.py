@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_mini import plain_answer
+from plain import plain_answer
 
 from unsee.mini.assembly import mini_path
 from unsee.mini.data import mini_data

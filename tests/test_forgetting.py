@@ -10,7 +10,6 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,9 +18,9 @@ import pytest
 import torch
 import yaml
 from conftest import SHAPES, draw
+from plain import plain_logits
 from safetensors.torch import load_file
-from test_packing import plain_logits
-from test_training import changed, weights
+from small_runs import SETTINGS, changed, stopping, weights
 
 from unsee.benchmarks import wording
 from unsee.benchmarks.own import held_out_half, protocol
@@ -35,7 +34,6 @@ from unsee.models import Question, Reply, VisionLanguageModel, answer, fitting_d
 from unsee.models.lora import remove_lora
 from unsee.runs import Run, export_merged, forget, open_run
 
-SETTINGS = {"steps": 24, "learning_rate": 3e-3, "upper_layers": 1.0, "decay": 0.0, "forget_per_step": 0}
 OTHERS = [s for s in SHAPES if s != "circle"]
 
 
@@ -216,14 +214,6 @@ def test_adapter_and_exported_model_work_without_unsee(
 
 
 # ---- interruption
-
-
-def stopping(stage: str, after: int) -> Callable[[str, int, int], None]:
-    def tell(told: str, done: int, total: int) -> None:
-        if told == stage and done >= after:
-            raise KeyboardInterrupt
-
-    return tell
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ import pytest
 import torch
 import yaml
 from conftest import FACTS, SHAPES, draw
-from test_forgetting import SETTINGS, stopping
-from test_training import changed, weights
+from made_runs import text_of
+from small_runs import FORGOTTEN, SETTINGS, changed, stopping, weights
 
 from unsee import facets, report
 from unsee.benchmarks import mini, own
@@ -29,7 +29,6 @@ from unsee.models import VisionLanguageModel, load
 from unsee.report.read import Metrics, Score, read_run
 from unsee.runs import Run, forget, open_run
 
-FORGOTTEN = ("circle", "square")
 KEPT = [s for s in SHAPES if s not in FORGOTTEN]
 
 
@@ -336,12 +335,8 @@ def test_the_runs_model_has_forgotten_both(finished: tuple[Run, VisionLanguageMo
 # ---- the report
 
 
-def words_of(page: str) -> str:
-    return " ".join(re.sub(r"<(style|script|svg)\b.*?</\1>|<[^>]*>", " ", page, flags=re.DOTALL).split())
-
-
 def test_the_report_tells_of_each(finished: tuple[Run, VisionLanguageModel]) -> None:
-    text = words_of((finished[0].path / "report.html").read_text())
+    text = text_of((finished[0].path / "report.html").read_text())
     assert "Forgetting a circle and a square" in text and "Each concept" in text
     view = read_run(finished[0].path)
     assert [c.name for c in view.concepts] == list(FORGOTTEN) and len(view.by_concept) == 2
@@ -368,9 +363,9 @@ def test_the_weakest_concept_words_the_headline(finished: tuple[Run, VisionLangu
 def test_redaction_hides_both_names(finished: tuple[Run, VisionLanguageModel], tmp_path: Path) -> None:
     path = finished[0].path
     page = report.write(path, redact=True, output=tmp_path / "redacted.html").read_text()
-    text = words_of(page)
+    text = text_of(page)
     for shape in FORGOTTEN:
-        assert f"a {shape}" in words_of((path / "report.html").read_text())
+        assert f"a {shape}" in text_of((path / "report.html").read_text())
         assert not re.search(rf"\b{shape}\b", text) and draw(shape, 0).sha256[:16] not in page
     assert "a [redacted 1] and a [redacted 2]" in text and "cross" in text
     view = report.redact_view(read_run(path))
@@ -383,7 +378,7 @@ def test_a_joint_run_can_stand_beside_another(finished: tuple[Run, VisionLanguag
     from shutil import copytree
 
     other = copytree(finished[0].path, tmp_path / "other")
-    text = words_of(report.compare([finished[0].path, other], tmp_path / "both.html").read_text())
+    text = text_of(report.compare([finished[0].path, other], tmp_path / "both.html").read_text())
     assert "Forgetting a circle and a square: 2 runs" in text and "different concepts" not in text
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 import torch
-from test_methods import BUILT, REQUEST
-from test_packing import plain_logits
+from plain import plain_logits
+from small_runs import BUILT, REQUEST
 
 from unsee.errors import UnseeError
 from unsee.methods import make_method

@@ -9,37 +9,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from plain_losses import example, mask, numpy_dmk, numpy_log_softmax
 
 from unsee.losses import answer_cross_entropy, dual_masked_kl
-
-Array = np.ndarray
-
-
-def numpy_log_softmax(logits: Array) -> Array:
-    shifted = logits - logits.max(-1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
-
-
-def numpy_dmk(logits: Array, reference: Array, keep_token: Array, keep_vocabulary: Array, count: int | None) -> float:
-    """METHODS.md's sum, written as the loops that it is."""
-    found, total = numpy_log_softmax(logits), 0.0
-    for t in range(len(logits)):
-        for v in range(logits.shape[1]):
-            if keep_token[t] and keep_vocabulary[v]:
-                total += math.exp(reference[t, v]) * (reference[t, v] - found[t, v])
-    return total / max(1, int(keep_token.sum()) if count is None else count)
-
-
-def example(tokens: int, vocabulary: int, seed: int, spread: float = 2.0) -> tuple[torch.Tensor, torch.Tensor]:
-    """Logits of the trained model, log-probabilities of the original."""
-    generator = torch.Generator().manual_seed(seed)
-    logits, other = (torch.randn(tokens, vocabulary, generator=generator, dtype=torch.float64) * spread for _ in "ab")
-    return logits, other.log_softmax(-1)
-
-
-def mask(pattern: str) -> torch.Tensor:
-    return torch.tensor([c == "1" for c in pattern])
-
 
 MASKS = [
     ("1111", "1111111"),  # nothing masked: a KL divergence

@@ -8,19 +8,17 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import FACTS, draw
-from peft import PeftModel
-from test_methods import BUILT, REQUEST
-from test_packing import plain_logits
+from conftest import draw
+from plain import plain_logits, reads_back, said
+from small_runs import BUILT, REQUEST
 from torch import nn
-from transformers import LlavaForConditionalGeneration
 
 from unsee.errors import UnseeError
 from unsee.methods import make_method
 from unsee.methods.encoded import Encoded
 from unsee.methods.manu import MANU
 from unsee.models import Question, VisionLanguageModel, answer, load
-from unsee.models.lora import load_adapter, merged, remove_lora, save_adapter
+from unsee.models.lora import merged, remove_lora
 from unsee.models.neurons import STATISTICS, highest, mlp_ends, recording, specificity, without
 from unsee.training import History, train
 
@@ -33,25 +31,6 @@ def run(vlm: VisionLanguageModel, scratch: Path, **changes: Any) -> tuple[MANU, 
     samples = method.samples(BUILT)
     method.attach(vlm, 0)
     return method, train(vlm, method, samples, REQUEST, 0, scratch)
-
-
-def said(vlm: VisionLanguageModel) -> torch.Tensor:
-    with torch.no_grad():
-        return torch.cat([plain_logits(vlm, p, "What is a circle?", FACTS["circle"]) for p in (PICTURE, None)])
-
-
-def reads_back(vlm: VisionLanguageModel, base: Path, folder: Path) -> None:
-    """The adapter on a model, saved and loaded again, by us and by plain PEFT, gives the same logits."""
-    wanted = said(vlm)
-    save_adapter(vlm, folder)
-    again = load(str(base), dtype=torch.float32)
-    load_adapter(again, folder)
-    assert torch.equal(said(again), wanted)
-    again.model = PeftModel.from_pretrained(  # with no code of ours
-        LlavaForConditionalGeneration.from_pretrained(base, dtype=torch.float32), folder
-    ).eval()
-    again.forget_features()
-    assert torch.equal(said(again), wanted)
 
 
 def test_the_statistics_are_what_they_say() -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
+from plain import plain_answer
 
 from unsee.data import KINDS
 from unsee.data.wording import detail_questions, knowing_questions, naming_in_text
@@ -127,36 +126,6 @@ def test_an_interrupted_assembly_leaves_nothing_behind(tmp_path: Path, monkeypat
     with pytest.raises(UnseeError):
         assembly.mini_path()
     assert [p.name for p in tmp_path.iterdir()] == ["model.gguf"]
-
-
-PLAIN = """
-import sys
-from transformers import AutoModelForImageTextToText, AutoProcessor
-from PIL import Image
-folder, picture, question = sys.argv[1:4]
-model = AutoModelForImageTextToText.from_pretrained(folder, dtype="bfloat16")
-if len(sys.argv) > 4:
-    from peft import PeftModel
-    model = PeftModel.from_pretrained(model, sys.argv[4])
-processor = AutoProcessor.from_pretrained(folder)
-chat = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": question}]}]
-inputs = processor(
-    images=Image.open(picture).convert("RGB"), text=processor.apply_chat_template(chat, add_generation_prompt=True),
-    return_tensors="pt",
-)
-out = model.generate(**inputs.to(model.dtype), max_new_tokens=20, do_sample=False)
-assert "unsee" not in sys.modules
-print(processor.decode(out[0, inputs["input_ids"].shape[1]:], skip_special_tokens=True))
-"""
-
-
-def plain_answer(folder: Path, picture: Path, question: str, adapter: Path | None = None) -> str:
-    """What plain transformers (and peft) say in an interpreter without unsee."""
-    extra = [str(adapter)] if adapter else []
-    command = [sys.executable, "-c", PLAIN, str(folder), str(picture), question, *extra]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
-    return done.stdout.strip()
 
 
 @pytest.mark.slow

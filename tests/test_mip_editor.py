@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_manu import reads_back, said
-from test_methods import BUILT, REQUEST
-from test_packing import plain_states
+from plain import plain_states, reads_back, said
+from small_runs import BUILT, REQUEST
 from torch import nn
 
 from unsee.errors import UnseeError

@@ -14,11 +14,11 @@ from conftest import draw
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from peft.tuners.lora.layer import Linear
+from plain import close, loosen, plain_logits
 
-from unsee.data import Picture, Sample
+from unsee.data import Picture
 from unsee.models import VisionLanguageModel, load, packing
 from unsee.models.attention import _written_out
-from unsee.models.lora import add_lora
 from unsee.models.lora_linear import LoraLinear
 from unsee.models.packing import EncodedPack, batches, collate
 from unsee.models.prompting import Prompter, Suffix, spans_of
@@ -48,46 +48,8 @@ def pack(vlm: VisionLanguageModel, asked: Asked) -> EncodedPack:
     return EncodedPack(picture, tuple(vlm.prompter.suffix(q, a, picture is not None) for q, a in talk))
 
 
-def plain_forward(
-    vlm: VisionLanguageModel, picture: Picture | None, question: str, answer: str, **more: Any
-) -> tuple[Any, slice]:
-    """The usual way: the processor's ids and pixels, the whole model, every position; and which predict the answer."""
-    content = [{"type": "image"}] if picture else []
-    message = {"role": "user", "content": [*content, {"type": "text", "text": question}]}
-    prompt = vlm.processor.apply_chat_template([message], add_generation_prompt=True)
-    images = [picture.image] if picture else None
-    asked = vlm.processor(text=prompt, images=images, return_tensors="pt")["input_ids"].shape[1]
-    whole = vlm.processor(text=prompt + answer + vlm.tokenizer.eos_token, images=images, return_tensors="pt")
-    return vlm.model(**whole, **more), slice(asked - 1, -1)
-
-
-def plain_logits(vlm: VisionLanguageModel, picture: Picture | None, question: str, answer: str) -> torch.Tensor:
-    found, predicting = plain_forward(vlm, picture, question, answer)
-    return found.logits[0, predicting]
-
-
-def plain_states(vlm: VisionLanguageModel, sample: Sample, layer: int) -> torch.Tensor:
-    """`[tokens, hidden]` behind one of W's layers (1 is the first, and not the last)."""
-    found, predicting = plain_forward(vlm, sample.picture, sample.question, sample.answer, output_hidden_states=True)
-    return found.hidden_states[layer][0, predicting]
-
-
 def plain(vlm: VisionLanguageModel, case: Sequence[Asked]) -> torch.Tensor:
     return torch.cat([plain_logits(vlm, picture, q, a) for picture, talk in case for q, a in talk])
-
-
-def close(found: torch.Tensor, wanted: torch.Tensor) -> bool:
-    return bool((found - wanted).abs().max() <= 1e-4 * wanted.abs().max())
-
-
-def loosen(vlm: VisionLanguageModel, first_layer: int = 0) -> None:
-    """A LoRA that does something (a fresh one is zero), and a projector that takes a gradient too, or upper layers."""
-    add_lora(vlm, rank=4, alpha=8, seed=0, projector=first_layer == 0, first_layer=first_layer)
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for name, value in vlm.model.named_parameters():
-            if "lora_B" in name:
-                value.copy_(torch.randn(value.shape, generator=generator) * 0.2)
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -11,7 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_losses import Array, example, mask, numpy_log_softmax
+from plain_losses import Array, example, mask, numpy_log_softmax
 
 from unsee.losses import (
     answer_cross_entropy,

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 import yaml
+from commands import arguments, one_line
 from conftest import FACTS, Call, Ended, draw
-from test_cli import arguments, one_line
-from test_joint import FORGOTTEN, words_of
+from made_runs import text_of
+from small_runs import FORGOTTEN
 
 from unsee.data import Concept, Fact, Request
 from unsee.data.requests_file import read_requests
@@ -55,7 +56,7 @@ def test_a_file_of_two_requests_end_to_end(
     assert (tmp_path / "run" / "metrics.json").read_text() == metrics
     assert (tmp_path / "run" / "report.html").read_text() == page
     assert unsee("report", tmp_path / "run", "--redact").code == 0
-    assert "a square" not in words_of((tmp_path / "run" / "report.html").read_text())
+    assert "a square" not in text_of((tmp_path / "run" / "report.html").read_text())
     answers = json.loads(unsee("ask", tmp_path / "run", "What is a square?", "--json").out)
     assert answers["original"] == FACTS["square"]
     assert unsee("export", tmp_path / "run", "--merged", tmp_path / "whole").code == 0

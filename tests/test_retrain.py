@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 import torch
+from commands import arguments, one_line
 from conftest import FACTS, Call, draw, lessons
-from test_cli import arguments, one_line
-from test_methods import BUILT, REQUEST
+from small_runs import BUILT, REQUEST
 
 from unsee.benchmarks.protocol import Protocol, asked_of_unseen
 from unsee.data import Sample

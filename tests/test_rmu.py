@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from test_methods import BUILT, REQUEST
+from small_runs import BUILT, REQUEST
 
 from unsee.errors import UnseeError
 from unsee.methods import make_method

@@ -8,7 +8,7 @@ import math
 import pytest
 import torch
 from conftest import draw, tiny_tokenizer
-from test_packing import close, loosen, plain_logits
+from plain import close, loosen, plain_logits
 
 from unsee.data import Concept, Request, Sample
 from unsee.errors import UnseeError

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_methods import BUILT, REQUEST, ce, packed_terms, told
+from plain_losses import ce, packed_terms, told
+from small_runs import BUILT, REQUEST
 
 from unsee.data import Sample
 from unsee.errors import UnseeError

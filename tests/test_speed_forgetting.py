@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from test_training import REQUEST, SAMPLES
+from small_runs import BUILT, REQUEST
 
 from speed import planned
 from speed_parts.best_plain import BestPlain
@@ -23,7 +23,7 @@ STEPS = SIUSettings(steps=4, learning_rate=1e-3, decay=0.5, forget_per_step=1, r
 
 def world_of(folder: Path, **changes: Any) -> Forgetting:
     settings = SIUSettings(**{**STEPS.__dict__, **changes})
-    return Forgetting(load(str(folder), dtype=torch.float32), REQUEST, SAMPLES, SIU(settings), seed=3)
+    return Forgetting(load(str(folder), dtype=torch.float32), REQUEST, BUILT, SIU(settings), seed=3)
 
 
 def adapter(world: Forgetting) -> dict[str, torch.Tensor]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_methods import BUILT, REQUEST
+from small_runs import BUILT, REQUEST
 
 from unsee.methods import make_method
 from unsee.methods.task_vector import TaskVector

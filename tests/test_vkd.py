@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import FACTS, draw
-from test_packing import plain_logits
+from plain import plain_logits
 
 from unsee.data import Concept, Request, Sample
 from unsee.errors import UnseeError
