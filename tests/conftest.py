@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
+from made_runs import Run
 from PIL import Image, ImageDraw
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
@@ -306,3 +307,11 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for variant in range(3):
             draw(shape, variant).save(folder / "others" / f"{shape}-{variant}.png")
     return folder
+
+
+@pytest.fixture(name="run")
+def made_run(tmp_path: Path) -> Run:
+    """A synthetic run folder, written out."""
+    made = Run(tmp_path / "run")
+    made.write_files()
+    return made

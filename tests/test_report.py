@@ -22,13 +22,6 @@ from unsee.report.figures import marked
 from unsee.report.read import Exchange, Metrics, Score, read_run
 
 
-@pytest.fixture
-def run(tmp_path: Path) -> Run:
-    made = Run(tmp_path / "run")
-    made.write_files()
-    return made
-
-
 def score(value: float, low: float | None = None, high: float | None = None, n: int | None = None) -> Score:
     return Score(value, low, high, n)
 
