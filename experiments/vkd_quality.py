@@ -26,7 +26,7 @@ from quality_parts.jobs import Job, Mini, Record, Sizes, blocks, chosen_concepts
 from quality_parts.records import Results
 from quality_parts.tables import beside, by_concept, over_concepts, told
 from unsee.benchmarks.protocol import Protocol
-from unsee.data import Picture
+from unsee.data import Request
 from unsee.metrics import Answer
 from unsee.metrics.mmubench import is_right
 from unsee.models import VisionLanguageModel
@@ -36,20 +36,21 @@ from unsee.models.packing import EncodedPack, collate
 class MiniBesidePictures(Mini):
     """The embedded benchmark; and each of its text questions once more, beside a picture of another kind."""
 
-    def questions(self, concept: str, training: tuple[Picture, ...], sizes: Sizes) -> Protocol:
-        protocol = super().questions(concept, training, sizes)
-        shown = [(i.subject.kind, i.picture) for i in protocol.items if i.set == "utility" and i.form == "name"]
-        pictures = cycle(shown)
-        for item in [i for i in protocol.items if i.picture is None]:
-            picture = next(p for kind, p in pictures if kind != item.subject.kind)
-            protocol.items.append(dataclasses.replace(item, set="text_shown", picture=picture))
-        return protocol
+    def questions(self, request: Request, sizes: Sizes) -> list[Protocol]:
+        protocols = super().questions(request, sizes)
+        for protocol in protocols:
+            shown = [(i.subject.kind, i.picture) for i in protocol.items if i.set == "utility" and i.form == "name"]
+            pictures = cycle(shown)
+            for item in [i for i in protocol.items if i.picture is None]:
+                picture = next(p for kind, p in pictures if kind != item.subject.kind)
+                protocol.items.append(dataclasses.replace(item, set="text_shown", picture=picture))
+        return protocols
 
 
 @torch.no_grad()
-def text_logits(vlm: VisionLanguageModel, protocol: Protocol) -> Record:
+def text_logits(vlm: VisionLanguageModel, protocols: Sequence[Protocol]) -> Record:
     """How many logits of the text questions there are, and how many of them are equal to the original's."""
-    asked = [(i.question, i.keywords[0]) for i in protocol.items if i.picture is None]
+    asked = [(i.question, i.keywords[0]) for p in protocols for i in p.items if i.picture is None]
     packs = [EncodedPack(None, (vlm.prompter.suffix(q, said, False, ()),)) for q, said in asked]
 
     def logits() -> torch.Tensor:

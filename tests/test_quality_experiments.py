@@ -7,6 +7,8 @@ import itertools
 import math
 import random
 import tomllib
+from collections.abc import Sequence, Set
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,6 +18,7 @@ import torch
 from conftest import FACTS, SHAPES, draw
 
 import methods_quality
+import siu_joint
 import siu_quality
 import unsee
 import vkd_ablation
@@ -24,16 +27,16 @@ from quality_parts import bench as bench_module
 from quality_parts.bench import Bench
 from quality_parts.command import parser_for, part_of, value_of
 from quality_parts.factorial import effect, fraction, mixed, resolution
-from quality_parts.jobs import Block, Job, Record, Sizes, blocks
+from quality_parts.jobs import Block, Job, Record, Sizes, blocks, jointly
 from quality_parts.objective import objective, shares
 from quality_parts.records import Results
 from quality_parts.search import Among, Budget, Log, Search, Space, in_turn
 from quality_parts.tables import beside, by_concept, over_concepts
 from unsee.benchmarks.protocol import Item, Protocol, Recorder, asked_of_others, asked_of_training, asked_of_unseen
-from unsee.data import Concept, Picture, Request
+from unsee.data import Concept, Request
 from unsee.errors import TrainingError
 from unsee.methods import REGISTRY, get_method, make_method
-from unsee.metrics import Answer
+from unsee.metrics import METRICS, Answer
 from unsee.models import VisionLanguageModel
 
 SMALL = Sizes(test_pictures=2, utility_pictures=1, neighbour_pictures=1, general_questions=0)
@@ -50,18 +53,22 @@ QUICK: dict[str, Any] = {"steps": 2, "variations_per_step": 1}
 class Shapes:
     """Requests and questions for the model that knows drawn shapes."""
 
-    def request(self, concept: str, protected: int) -> Request:
-        others = tuple(draw(s, v) for s in SHAPES if s != concept for v in (0, 1))
-        return Request(Concept(concept, "thing"), (draw(concept, 0),), protected=others[:protected])
+    def request(self, concepts: Sequence[str], protected: int) -> Request:
+        others = tuple(draw(s, v) for s in SHAPES if s not in concepts for v in (0, 1))
+        first, *also = (Request(Concept(c, "thing"), (draw(c, 0),), protected=others[:protected]) for c in concepts)
+        return replace(first, also=tuple(also))
 
-    def questions(self, concept: str, training: tuple[Picture, ...], sizes: Sizes) -> Protocol:
-        this, rng = Concept(concept, "thing"), random.Random(0)
-        others = [Concept(s, "thing") for s in SHAPES if s != concept]
-        items = asked_of_training(this, training)
-        items += asked_of_unseen(this, [draw(concept, 20 + v) for v in range(sizes.test_pictures)], rng)
+    def questions(self, request: Request, sizes: Sizes) -> list[Protocol]:
+        return [self._of(one, {c.name for c in request.concepts}, sizes) for one in request.every]
+
+    def _of(self, request: Request, forgotten: Set[str], sizes: Sizes) -> Protocol:
+        this, rng = request.concept, random.Random(0)
+        others = [Concept(s, "thing") for s in SHAPES if s not in forgotten]
+        items = asked_of_training(this, request.pictures)
+        items += asked_of_unseen(this, [draw(this.name, 20 + v) for v in range(sizes.test_pictures)], rng)
         items += asked_of_others([(o, draw(o.name, 20)) for o in others], others, this, rng)
         near = [Item("neighbours", "name", o, "Which thing is this?", o.names, draw(o.name, 21)) for o in others]
-        text = Item("text_concept", "text", this, f"What is a {concept}?", (FACTS[concept].split()[-1].strip("."),))
+        text = Item("text_concept", "text", this, f"What is a {this.name}?", (FACTS[this.name].split()[-1].strip("."),))
         return Protocol(this, [*items, *near, text])
 
 
@@ -174,7 +181,7 @@ def test_what_vkd_leaves_of_language_is_looked_at(knowing: VisionLanguageModel, 
 
 def test_text_questions_are_asked_beside_a_picture_of_another_kind() -> None:
     source, sizes = vkd_quality.MiniBesidePictures(), Sizes(2, 1, 1, 1)
-    items = source.questions("France", source.request("France", 0).pictures, sizes).items
+    items = source.questions(source.request(["France"], 0), sizes)[0].items
     kinds = {i.picture: i.subject.kind for i in items if i.set == "utility"}
     text, shown = [i for i in items if i.picture is None], [i for i in items if i.set == "text_shown"]
     assert [i.question for i in text] == [i.question for i in shown] and len(text) > 50
@@ -196,6 +203,29 @@ def test_the_share_of_text_kept_beside_pictures(tmp_path: Path) -> None:
     assert vkd_quality.language(Results(tmp_path / "none.gz"), jobs) == "no run yet"
 
 
+def test_several_concepts_are_forgotten_in_one_run(knowing: VisionLanguageModel, tmp_path: Path) -> None:
+    results = Results(tmp_path / "some.jsonl.gz")
+    jobs = [Job(names, "siu", "default", QUICK, 0, SMALL) for names in ("circle", jointly(["circle", "square"]))]
+    Bench(knowing, results, Shapes()).go(jobs)
+    assert [r["concept"] for r in results.lines] == ["circle", "circle", "square", "circle + square"]
+    alone, both = results.all_of(jobs)
+    assert {a["concept"] for a in both["answers"]} == {"circle", "square"} and both["kind"] == "thing + thing"
+    assert sum(both["questions"].values()) == len(both["answers"]) > len(alone["answers"])
+    told = siu_joint.table(results, jobs).splitlines()
+    assert len(told) == 4 and told[2].startswith("| 1 ") and told[3].startswith("| 2 ")
+    # The least of two is that of one of them, as measured for it alone.
+    least = min(
+        (em.value, name)
+        for name in ("circle", "square")
+        if (em := METRICS["em"].score([a for a in _answers(both) if a.concept == name], [])) is not None
+    )
+    assert f"{least[0]:.0f} ({least[1]})" in told[3]
+
+
+def _answers(record: Record) -> list[Answer]:
+    return [Answer(**a) for a in record["answers"]]
+
+
 def _counted(ask: Any, counts: list[int]) -> Any:
     def counting(self: Recorder, protocol: Protocol, side: str, progress: Any, memory: Any) -> Any:
         counts.append(sum(i.key not in memory for i in protocol.items))
@@ -205,7 +235,7 @@ def _counted(ask: Any, counts: list[int]) -> Any:
 
 
 def _questions() -> Protocol:
-    return Shapes().questions("circle", Shapes().request("circle", 0).pictures, SMALL)
+    return Shapes().questions(Shapes().request(["circle"], 0), SMALL)[0]
 
 
 def _must_not_run(*args: Any, **kwargs: Any) -> Any:

@@ -7,14 +7,14 @@ import tempfile
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 import unsee
-from quality_parts.jobs import Job, Mini, Record, Source
+from quality_parts.jobs import Job, Mini, Record, Sizes, Source, jointly
 from quality_parts.records import ORIGINAL, RUN, Results, original_key
 from speed_parts.machine import described
 from unsee import facets
@@ -46,7 +46,7 @@ class Bench:
         results: Results,
         source: Source | None = None,
         clock: Callable[[], float] = time.perf_counter,
-        looked: Callable[[Any, Protocol], Record] | None = None,
+        looked: Callable[[Any, Sequence[Protocol]], Record] | None = None,
     ):
         self.vlm, self.results, self.clock = vlm, results, clock
         self._weights = vlm.weights_sha256()
@@ -87,15 +87,16 @@ class Bench:
 
     def run(self, job: Job) -> Record:
         """The record of a run; one that fails for a reason the user could mend has an "error" and no answers."""
-        request = self.source.request(job.concept, get_method(job.method).protected_pictures)
-        protocol = self.source.questions(job.concept, request.pictures, job.sizes)
-        self._original(job, protocol)
+        request = self.source.request(job.concepts, get_method(job.method).protected_pictures)
+        protocols = self.source.questions(request, job.sizes)
+        for concept, protocol in zip(job.concepts, protocols, strict=True):
+            self._original(concept, job.sizes, protocol)
         record: Record = {
             "line": RUN,
             "key": job.key,
             **dataclasses.asdict(job),
-            "kind": request.concept.kind,
-            "questions": dict(Counter(i.set for i in protocol.items)),
+            "kind": jointly([c.kind for c in request.concepts]),
+            "questions": dict(Counter(i.set for p in protocols for i in p.items)),
             "error": None,
         }
         begin = self.clock()
@@ -110,7 +111,7 @@ class Bench:
                     self.vlm,
                     request,
                     method,
-                    protocol,
+                    protocols,
                     Path(folder) / "run",
                     preset=job.preset,
                     seed=job.seed,
@@ -118,7 +119,7 @@ class Bench:
                     originals=self._memory,
                 )
             seconds = self.clock() - begin
-            seen = self.looked(self.vlm, protocol) if self.looked else {}
+            seen = self.looked(self.vlm, protocols) if self.looked else {}
         except UnseeError as error:
             return record | {"error": f"{type(error).__name__}: {error}", "wall_seconds": self.clock() - begin}
         finally:
@@ -134,26 +135,26 @@ class Bench:
             "answers": [dataclasses.asdict(a) for a in run.answers if a.model == "after"],
         }
 
-    def _original(self, job: Job, protocol: Protocol) -> None:
+    def _original(self, concept: str, sizes: Sizes, protocol: Protocol) -> None:
         """Ask the original model, or take what it said from the file: never twice."""
-        found, recorder = self.results.original(job.concept, job.sizes), Recorder(self.vlm, self._memory)
+        found, recorder = self.results.original(concept, sizes), Recorder(self.vlm, self._memory)
         if found is None:
             begin = self.clock()
             answers = recorder.before(protocol)
             self.results.append(
                 {
                     "line": ORIGINAL,
-                    "concept": job.concept,
-                    "sizes": dataclasses.asdict(job.sizes),
+                    "concept": concept,
+                    "sizes": dataclasses.asdict(sizes),
                     "machine": described(str(self.vlm.device)),
                     "versions": {"unsee": unsee.__version__, "weights": self._weights},
                     "wall_seconds": self.clock() - begin,
                     "answers": [dataclasses.asdict(a) for a in answers],
                 }
             )
-        elif original_key(job.concept, job.sizes) not in self._asked:
+        elif original_key(concept, sizes) not in self._asked:
             recorder.remember(protocol, [Answer(**a) for a in found["answers"]])
-        self._asked.add(original_key(job.concept, job.sizes))
+        self._asked.add(original_key(concept, sizes))
 
     def _targets(self, job: Job, request: unsee.Request) -> Facets:
         """The four targets: by concept, seed, and what is asked of which pictures; nothing else of a method."""

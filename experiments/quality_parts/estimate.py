@@ -41,16 +41,16 @@ def ahead(
     counts: dict[tuple[str, Sizes], int] = {}
     for job in jobs:
         if (job.concept, job.sizes) not in counts:
-            pictures = source.request(job.concept, 0).pictures
-            counts[job.concept, job.sizes] = len(source.questions(job.concept, pictures, job.sizes).items)
+            asked = source.questions(source.request(job.concepts, 0), job.sizes)
+            counts[job.concept, job.sizes] = sum(len(p.items) for p in asked)
     answers = sum(counts[j.concept, j.sizes] for j in left)
     by_method: dict[str, float] = {}
     for job in left:
         by_method[job.method] = by_method.get(job.method, 0.0) + seconds_of(job.method, results)
     seconds = sum(max(0.0, min(s, most(m))) if most else s for m, s in by_method.items())
-    new = [key for key in counts if results.original(*key) is None]
-    asked = [r["wall_seconds"] for r in results.lines if r["line"] == ORIGINAL]
-    seconds += len(new) * max(ASSUMED_ORIGINAL, fmean(asked) if asked else 0.0) if left else 0.0
+    new = {(c, j.sizes) for j in jobs for c in j.concepts if results.original(c, j.sizes) is None}
+    took = [r["wall_seconds"] for r in results.lines if r["line"] == ORIGINAL]
+    seconds += len(new) * max(ASSUMED_ORIGINAL, fmean(took) if took else 0.0) if left else 0.0
     each = sorted(set(counts.values()))
     span = f"{each[0]}" if len(each) == 1 else f"{each[0]} to {each[-1]}"
     line = f"{title}: {len(jobs)} runs, {len(jobs) - len(left)} done, {len(left)} to go with {answers} answers "

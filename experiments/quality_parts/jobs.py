@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import unsee
 from unsee.benchmarks.protocol import Protocol as Questions
-from unsee.data import Picture, Request
+from unsee.data import Request
 from unsee.mini.data import mini_data
 
 Settings = dict[str, Any]
@@ -45,12 +45,20 @@ SHORT_PLAN: Settings = {"steps": 12, "forget_per_step": 6, "protected_per_step":
 """How many steps there are where many runs are compared, and what each of them sees: 25 samples; SIU by itself 39."""
 
 
+_AND = " + "
+
+
+def jointly(concepts: Sequence[str]) -> str:
+    """Several concepts that are forgotten in one run, as a job names them."""
+    return _AND.join(concepts)
+
+
 @dataclass(frozen=True)
 class Job:
     """One run.
 
     Args:
-        concept: what is to be forgotten.
+        concept: what is to be forgotten; see `jointly`.
         method, preset: as `unsee.make_method` takes them.
         changes: settings other than the preset's.
         seed: of everything random.
@@ -63,6 +71,11 @@ class Job:
     changes: Settings = field(default_factory=dict, hash=False)
     seed: int = 0
     sizes: Sizes = Sizes()
+
+    @property
+    def concepts(self) -> list[str]:
+        """What is forgotten together: one concept, mostly."""
+        return self.concept.split(_AND)
 
     @property
     def key(self) -> str:
@@ -108,18 +121,18 @@ def chosen_concepts(split: str, count: int) -> list[str]:
 class Source(Protocol):
     """Where requests and questions come from."""
 
-    def request(self, concept: str, protected: int) -> Request:
-        """The deletion request of a concept, with so many pictures of others."""
+    def request(self, concepts: Sequence[str], protected: int) -> Request:
+        """The deletion request of what is forgotten together, with so many pictures of others."""
 
-    def questions(self, concept: str, training: tuple[Picture, ...], sizes: Sizes) -> Questions:
-        """What is asked before and after."""
+    def questions(self, request: Request, sizes: Sizes) -> list[Questions]:
+        """What is asked before and after, concept by concept."""
 
 
 class Mini:
     """The embedded benchmark."""
 
-    def request(self, concept: str, protected: int) -> Request:
-        return unsee.request_for(concept, protected=protected)
+    def request(self, concepts: Sequence[str], protected: int) -> Request:
+        return unsee.request_for(concepts[0], protected=protected, also=concepts[1:])
 
-    def questions(self, concept: str, training: tuple[Picture, ...], sizes: Sizes) -> Questions:
-        return unsee.protocol(concept, training, **dataclasses.asdict(sizes))
+    def questions(self, request: Request, sizes: Sizes) -> list[Questions]:
+        return unsee.protocols(request, **dataclasses.asdict(sizes))
