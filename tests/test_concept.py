@@ -13,6 +13,7 @@ from PIL import Image
 
 from unsee.data.concept import KINDS, Concept, Request, Sample, mention, pack_by_picture, with_article
 from unsee.data.pictures import Picture
+from unsee.data.wording import named
 from unsee.errors import UnseeError
 
 
@@ -213,3 +214,26 @@ def test_packs_share_a_picture_by_content() -> None:
     assert [[s.question for s in pack.samples] for pack in packs] == [["1", "4"], ["2"], ["3"], ["5"]]
     assert [pack.picture for pack in packs] == [picture(1), None, picture(2), None]
     assert pack_by_picture([]) == []
+
+
+@pytest.mark.parametrize(
+    ("said", "name"),
+    [
+        ("This is a cat.", "a cat"),
+        ("This is popcorn", "popcorn"),
+        ("This is the Docker logo.", "the Docker logo"),
+        ("This is a coffee mug. It is white.", "a coffee mug"),
+        ("This is Unilever.", "Unilever"),
+        ("It is Dr. Seuss, who wrote for children.", "Dr. Seuss"),
+        ("The image features a large dog lying on a sofa.", "a large dog"),
+        ("The image is a close-up of a cat with green eyes.", "a cat"),
+        ("The woman in the image is Ada Lovelace, a mathematician.", "Ada Lovelace"),
+        ("The picture shows Alice in Wonderland.", "Alice in Wonderland"),
+        ("It is not a circle.", None),
+        ("It is unclear what this is.", None),
+        ("I can't tell.", None),
+        ("", None),
+    ],
+)
+def test_what_an_answer_names(said: str, name: str | None) -> None:
+    assert named(said) == name

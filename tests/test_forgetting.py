@@ -22,7 +22,7 @@ from plain import plain_logits
 from safetensors.torch import load_file
 from small_runs import SETTINGS, changed, stopping, weights
 
-from unsee.benchmarks import wording
+from unsee.benchmarks import own, wording
 from unsee.benchmarks.own import held_out_half, protocol
 from unsee.benchmarks.protocol import Originals, Protocol, Recorder, asked_of_others, asked_of_unseen
 from unsee.data import Concept, Request, Sample
@@ -442,6 +442,18 @@ def test_the_originals_own_answers_are_the_truth(knowing: VisionLanguageModel) -
     assert text and not text & {*knowing_questions("thing", "a circle"), *detail_questions("thing", "a circle")}
 
 
+def test_an_original_of_many_words_is_understood(knowing: VisionLanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = ["The image features a large dog lying on a sofa.", "The image shows a dog.", "The man is Ada, a poet.",
+            "The man in the image is Ada Lovelace, a poet."]  # fmt: skip
+    monkeypatch.setattr(own, "answer", lambda *_: [Reply(text, 9, True) for text in said])
+    found = protocol(knowing, a_request(), [], [draw("square", i) for i in range(4)], seed=0)
+    utility = [i for i in found.items if i.set == "utility"]
+    assert [i.keywords for i in utility if i.form == "name"] == [("large dog", "dog"), ("dog",), ("Ada Lovelace",)]
+    # Whether a dog is shown is not asked as if it were another thing than a large dog.
+    assert [i.keywords for i in utility if i.form == "yes_no"] == [("yes",), ("no",), ("yes",)]
+    assert "Ada Lovelace" in next(i.question for i in utility if i.keywords == ("no",))
+
+
 def test_asking_others_never_names_the_forgotten_one() -> None:
     kinds = [Concept(n, "animal") for n in ("tiger", "owl", "bee", "horse")]
     shown = [(c, draw("square", i)) for i, c in enumerate(kinds[1:] * 4)]
@@ -454,8 +466,8 @@ def test_asking_others_never_names_the_forgotten_one() -> None:
             assert item.keywords == item.subject.names
     answers = [i.keywords[0] for i in items if i.form == "yes_no"]
     assert answers.count("yes") == answers.count("no") == 6
-    own = asked_of_unseen(kinds[0], [draw("circle")], random.Random(0))
-    assert [i.form for i in own] == ["name", "yes_no"] and own[1].keywords == ("yes",)
+    mine = asked_of_unseen(kinds[0], [draw("circle")], random.Random(0))
+    assert [i.form for i in mine] == ["name", "yes_no"] and mine[1].keywords == ("yes",)
 
 
 def test_the_held_out_half_is_never_trained_on() -> None:

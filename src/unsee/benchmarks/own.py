@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -12,6 +11,7 @@ from unsee.benchmarks.wording import CONFIRMING
 from unsee.data import Concept, Picture, Request, load_folder
 from unsee.data.pictures import augment
 from unsee.data.requests_file import Written
+from unsee.data.wording import named
 from unsee.errors import PictureError
 from unsee.facets import WELL_KNOWN
 from unsee.models import Question, VisionLanguageModel, answer
@@ -107,7 +107,7 @@ def _protocol(
     items += asked_of_unseen(concept, test_pictures, rng)
     for i, (seen, picture) in enumerate(shown):
         items.append(Item("utility", "name", seen, _NAMING, seen.names, picture))
-        others = [c for c, _ in shown if c.core != seen.core]
+        others = [c for c, _ in shown if not set(c.names) & set(seen.names)]
         named = rng.choice(others) if others and i % 2 else seen
         asked = CONFIRMING[i // 2 % len(CONFIRMING)].format(phrase=named.phrase)
         items.append(Item("utility", "yes_no", seen, asked, ("yes" if named is seen else "no",), picture))
@@ -133,8 +133,12 @@ def _own_truth(
         replies = answer(vlm, [Question(_NAMING, p) for p in pictures], 32)
     found = []
     for picture, reply in zip(pictures, replies, strict=True):
-        seen = re.match(r"(?:This|It|That|The (?:picture|image)) (?:is|shows) (.+?)(?:\.|$)", reply.text)
+        seen = named(reply.text)
         if seen and not any(concept.mentioned_in(reply.text) for concept in forgotten):
-            name = seen.group(1)
-            found.append((Concept(name, "thing" if re.match(r"an?\s", name, re.IGNORECASE) else "character"), picture))
+            article, *described = seen.split()
+            if described and article.lower() in ("a", "an"):
+                # Who called it "a large dog" and now says "a dog" still knows it.
+                found.append((Concept(seen, "thing", tuple(described[-1:])), picture))
+            else:
+                found.append((Concept(seen, "character"), picture))
     return found

@@ -5,6 +5,8 @@ The benchmarks ask in other words (`unsee.benchmarks.wording`): forgetting a phr
 
 from __future__ import annotations
 
+import re
+
 KIND_WORD = {
     "person": "person",
     "logo": "logo",
@@ -93,3 +95,35 @@ def naming_in_text(kind: str) -> tuple[str, ...]:
     """Questions, asked without a picture, whose answer is a concept's name; `{clue}` is what is known of it."""
     word = {"person": "person", "logo": "product", "flag": "country"}.get(kind, KIND_WORD[kind])
     return (f"Which {word} is {{clue}}?", "Tell me the name of {clue}.")
+
+
+_PICTURE = "(?:picture|image|photo|photograph|scene)"
+_SAYS = re.compile(
+    rf"(?:This|It|That|The {_PICTURE}|The [\w ]+? in the {_PICTURE}) "
+    r"(?:is|shows|features|depicts|displays|captures|contains|portrays) (?:of )?(.+)",
+    re.IGNORECASE,
+)
+_OF = re.compile(rf"an? (?:[\w-]+ )?(?:{_PICTURE}|drawing|painting|portrait|view|close-up) of ", re.IGNORECASE)
+_UNSAID = re.compile(r"(?:not|no|unclear|unknown|hard|difficult|impossible|possible|likely|probably)\b")
+_SENTENCE_END = re.compile(r"[,;:](?=\s|$)|(?<=\w{3})\.(?=\s|$)|\.$")
+_CIRCUMSTANCE = re.compile(
+    r"\s(?:in|on|at|with|near|by|from|under|behind|beside|next|inside|against|that|which|who|while|wearing|holding"
+    r"|standing|sitting|lying|walking|running|flying|parked|placed|surrounded)\b",
+    re.IGNORECASE,
+)
+
+
+def named(said: str) -> str | None:
+    """What an answer says a picture shows, as it says it; None where it does not say so plainly.
+
+    "a cat" of "This is a cat.", "a large dog" of "The image features a large dog lying on a sofa.", "Ada Lovelace" of
+    "The woman in the image is Ada Lovelace, a mathematician.". Circumstances are cut from what has an indefinite
+    article alone: they may belong to a name, as in "Alice in Wonderland".
+    """
+    found = _SAYS.match(said.strip())
+    if not found:
+        return None
+    name = _SENTENCE_END.split(_OF.sub("", found.group(1), count=1), maxsplit=1)[0]
+    if re.match(r"an?\s", name, re.IGNORECASE):
+        name = _CIRCUMSTANCE.split(name, maxsplit=1)[0]
+    return name if name and not _UNSAID.match(name) else None

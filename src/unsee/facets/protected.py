@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import random
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from unsee.data import Concept, Picture, Request, Sample
 from unsee.data.concept import Facet
 from unsee.data.new_names import renamed
-from unsee.data.wording import CONFIRMING, naming_questions
+from unsee.data.wording import CONFIRMING, named, naming_questions
 from unsee.facets.asking import about_pictures, mentioned, others, to_learn, truth
 from unsee.facets.new_answer import target_phrase
 from unsee.facets.settings import FacetSettings
@@ -54,8 +53,7 @@ class _Look:
     @property
     def name(self) -> str | None:
         """What the original calls it: "a cat", where it says "This is a cat."."""
-        found = re.match(r"(?:This|It|That) is (.+?)\.?$", self.said[0])
-        return found.group(1) if found else None
+        return named(self.said[0])
 
 
 def held_in_place(
