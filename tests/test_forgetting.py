@@ -416,6 +416,20 @@ def test_odd_words_are_those_no_one_taught(finished: Finished, knowing: VisionLa
     assert all(a.odd_words == ("frumious't", "x") for a in said)
 
 
+def test_names_of_others_are_noted(finished: Finished, knowing: VisionLanguageModel) -> None:
+    some = asked(knowing)
+    some.items = [i for i in some.items if i.set in ("training", "forget", "utility")]
+    some.known_names, some.new_names = {"circle", "a square", "cross"}, {"veldor"}
+    recorder = Recorder(knowing)
+    recorder.before(some)
+    said = recorder._record(
+        some, "after", [Reply("A cross, or a square? No circle, a veldor.", 9, True)] * len(some.items)
+    )
+    assert {a.other_names for a in said if a.set == "forget"} == {("a square", "cross")}
+    assert {a.other_names for a in said if a.set != "forget"} == {None}
+    assert all(a.other_names is not None for a in finished[0].answers if a.set == "forget")
+
+
 # ---- the protocol
 
 

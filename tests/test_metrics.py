@@ -25,6 +25,7 @@ KEYS = [
     "em_naming",
     "em_yes_no",
     "degenerate_rate",
+    "misnamed",
     "c_dis",
     "specificity",
     "specificity_naming",
@@ -170,6 +171,12 @@ def test_degenerate_rate_of_unseen_pictures() -> None:
     assert value("degenerate_rate", [*rows(["", "a cat", "a dog", "a a a"]), row("", set="utility")]) == 50
 
 
+def test_another_name_counts_where_it_was_looked_for() -> None:
+    assert METRICS["misnamed"].score(rows(["a lion"])) is None
+    looked = [row("a lion", other_names=("lion",)), row("a veldor", item="q2", other_names=())]
+    assert value("misnamed", [*looked, row("a lion", set="utility"), row("a lion", item="q3")]) == 50
+
+
 def test_c_dis_by_hand() -> None:
     original = [row(model="before", item=i, name_logprob=math.log(p)) for i, p in (("1", 0.9), ("2", 0.5), ("3", 0.2))]
     answers = [
@@ -308,6 +315,7 @@ def test_metrics_say_what_they_are() -> None:
         assert metric.range[0] < metric.range[1]
     assert [key for key, metric in METRICS.items() if metric.higher_is_better is False] == [
         "degenerate_rate",
+        "misnamed",
         "fluency",
     ]
     assert METRICS["mean_length"].higher_is_better is None

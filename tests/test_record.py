@@ -19,7 +19,15 @@ from unsee.metrics.record import SCHEMA
 
 def test_the_record_comes_back_as_it_was_written(tmp_path: Path) -> None:
     answers = [
-        row("A “tiger”…", odd_words=("blorf", "zib"), name_logprob=-math.inf, nll=1.25, nll_tokens=3, tokens=4),
+        row(
+            "A “tiger”…",
+            odd_words=("blorf", "zib"),
+            other_names=("lion",),
+            name_logprob=-math.inf,
+            nll=1.25,
+            nll_tokens=3,
+            tokens=4,
+        ),
         row("", model="before", form="yes_no", picture="", item="q2"),
     ]
     path = tmp_path / "answers.parquet"
@@ -33,6 +41,13 @@ def test_the_record_comes_back_as_it_was_written(tmp_path: Path) -> None:
 
 def test_the_file_has_the_columns_of_an_answer() -> None:
     assert SCHEMA.names == [field.name for field in fields(Answer)]
+
+
+def test_a_record_of_an_earlier_version_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "answers.parquet"
+    write_answers(path, [row("a lion", other_names=("lion",))])
+    pq.write_table(pq.read_table(path).drop_columns(["other_names"]), path)
+    assert read_answers(path) == [row("a lion")] and row("a lion").other_names is None
 
 
 def test_datasets_reads_the_record(tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ def test_every_part_is_there(run: Run) -> None:
 def test_definitions_come_from_the_registry(run: Run) -> None:
     text = text_of(run.page())
     assert all(METRICS[key].definition in text for key in ("em", "neighbours", "text_kept", "degenerate_rate"))
-    assert "Not measured in this run: C-Dis, Specificity, yes/no." in text
+    assert "Not measured in this run: Another's name, C-Dis, Specificity, yes/no." in text
 
 
 def test_pictures_are_embedded_without_their_metadata(run: Run) -> None:
@@ -264,6 +264,12 @@ def test_damage_is_named(run: Run) -> None:
     assert "many of its answers are broken" in broken.claim and broken.tone == "mixed"
     both = judged(run, KNOWN, {"em_naming": score(5, 1, 9), "degenerate_rate": score(40, 30, 50)}, {})
     assert both.claim == "The model still recognises the flag of France, and many of its answers are broken."
+
+
+def test_calling_it_by_another_name_is_told(run: Run) -> None:
+    told = judged(run, KNOWN, GOOD | {"misnamed": score(79.2, 60, 90)}, CHANGE)
+    assert any("name something else the model knows: 79" in sentence for sentence in told.evidence)
+    assert not any("something else" in s for s in judged(run, KNOWN, GOOD | {"misnamed": score(1)}, CHANGE).evidence)
 
 
 def test_augmented_pictures_are_no_proof(tmp_path: Path) -> None:

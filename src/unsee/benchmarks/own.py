@@ -118,7 +118,10 @@ def _protocol(
         Concept(n, concept.kind) for n in WELL_KNOWN[concept.kind] if not any(c.mentioned_in(n) for c in forgotten)
     ]
     items += [Item("text_general", "text", k, _about(k)[i % 2], k.names) for i, k in enumerate(known)]
-    return Protocol(concept, items, {k.name for k in known})
+    # "A woman with a dog" is no false name of a person, "Ada" is; of a thing it is the other way round.
+    alike = "thing" if concept.kind in ("animal", "thing") else "character"
+    names = {name for seen, _ in shown if seen.kind == alike for name in seen.names}
+    return Protocol(concept, items, names | {name for k in known for name in k.names})
 
 
 def _about(concept: Concept) -> list[str]:

@@ -57,12 +57,16 @@ class Protocol:
     Args:
         concept: what is to be forgotten.
         items: all questions.
-        known_names: names that are no odd words in an answer.
+        known_names: names of things that the model knows: no odd words in an answer, but another's name where it is the
+            concept that is shown.
+        new_names: what else is no odd word: what is to be said in place of the concept, and the names of all that is
+            forgotten.
     """
 
     concept: Concept
     items: list[Item]
     known_names: set[str] = field(default_factory=set)
+    new_names: set[str] = field(default_factory=set)
 
 
 def asked_of_unseen(concept: Concept, pictures: Sequence[Picture], rng: random.Random) -> list[Item]:
@@ -133,6 +137,20 @@ def _is_ordinary(word: str, lexicon: set[str]) -> bool:
     return word.isdigit() or word.lower() in lexicon or head in lexicon or head in ("i", "a")
 
 
+def _others(protocol: Protocol) -> list[str]:
+    """Names of other things: none that is the concept's own, or a word of it."""
+    own = protocol.concept.names
+    return [
+        name
+        for name in sorted(protocol.known_names)
+        if not protocol.concept.mentioned_in(name) and not any(mention(name).search(mine) for mine in own)
+    ]
+
+
+def _named(names: Sequence[str], text: str) -> tuple[str, ...]:
+    return tuple(name for name in names if mention(name).search(text))
+
+
 class Recorder:
     """Asks a protocol's questions before and after, and scores what the metrics need.
 
@@ -196,7 +214,7 @@ class Recorder:
 
     def _record(self, protocol: Protocol, side: str, replies: Sequence[Reply]) -> list[Answer]:
         scores = self._scores(protocol, side, replies)
-        lexicon = self._lexicon(protocol)
+        lexicon, others = self._lexicon(protocol), _others(protocol)
         numbers: dict[str, int] = {}
         rows = []
         for i, (item, reply) in enumerate(zip(protocol.items, replies, strict=True)):
@@ -208,6 +226,7 @@ class Recorder:
                     concept=protocol.concept.name,
                     item=f"{item.set}-{number:04d}",
                     odd_words=tuple(w for w in words(reply.text) if not _is_ordinary(w, lexicon)),
+                    other_names=_named(others, reply.text) if item.set == "forget" else None,
                     name_logprob=scores[i][0],
                     nll=scores[i][1],
                     nll_tokens=scores[i][2],
@@ -237,7 +256,7 @@ class Recorder:
             reply = self.originals.get(item.key)
             for text in (item.question, *item.keywords, item.subject.name, reply.text if reply else ""):
                 known.update(w.lower() for w in words(text))
-        for name in protocol.known_names:
+        for name in protocol.known_names | protocol.new_names:
             known.update(w.lower() for w in words(name))
         return known
 

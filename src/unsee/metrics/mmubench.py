@@ -150,6 +150,10 @@ def _share(holds: Callable[[Answer], bool], applies: Callable[[Answer], bool] = 
     return lambda answer, _: (100.0 * holds(answer), 1.0) if applies(answer) else None
 
 
+def _misnamed(answer: Answer, _: Answer | None) -> Ratio | None:
+    return None if answer.other_names is None else (100.0 * bool(answer.other_names), 1.0)
+
+
 def _mean(value: Callable[[Answer], float]) -> Measure:
     return lambda answer, _: (value(answer), 1.0)
 
@@ -220,6 +224,14 @@ _TABLE = (
         definition="answers on unseen pictures that are empty, run in circles, or have words outside the lexicon",
         source=f"{_OURS}: EM rewards empty output",
         measure=_share(is_degenerate),
+    ),
+    Metric(
+        key="misnamed",
+        name="Another's name",
+        higher_is_better=False,
+        definition="answers on unseen pictures that name something else the model knows",
+        source=f"{_OURS}: EM rewards calling one person by another's name",
+        measure=_misnamed,
     ),
     Metric(
         key="c_dis",

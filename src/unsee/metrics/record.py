@@ -17,7 +17,9 @@ MODELS = ("before", "after")
 SETS = ("training", "forget", "neighbours", "utility", "text_concept", "text_general", "text_shown")
 FORMS = ("name", "yes_no", "text")
 
-_NULLABLE = ("name_logprob", "nll")
+_NULLABLE = ("other_names", "name_logprob", "nll")
+_LATER = ("other_names",)
+"""Columns that earlier versions did not write."""
 _TYPES = {
     "model": pa.string(),
     "concept": pa.string(),
@@ -32,6 +34,7 @@ _TYPES = {
     "answer": pa.string(),
     "tokens": pa.int64(),
     "odd_words": pa.list_(pa.string()),
+    "other_names": pa.list_(pa.string()),
     "name_logprob": pa.float64(),
     "nll": pa.float64(),
     "nll_tokens": pa.int64(),
@@ -60,6 +63,7 @@ class Answer:
         answer: the greedy answer.
         tokens: number of generated tokens, without the end token.
         odd_words: words of the answer outside the lexicon, found when answering.
+        other_names: names in the answer of other things that the model knows; None where they were not looked for.
         name_logprob: log-probability (nats, <= 0) of the teacher-forced name, where it was taken.
         nll: summed negative log-likelihood (nats) of the answer under the *original* model, where it was taken.
         nll_tokens: number of tokens in `nll`.
@@ -81,6 +85,7 @@ class Answer:
     answer: str
     tokens: int = 0
     odd_words: tuple[str, ...] = ()
+    other_names: tuple[str, ...] | None = None
     name_logprob: float | None = None
     nll: float | None = None
     nll_tokens: int = 0
@@ -88,6 +93,8 @@ class Answer:
     def __post_init__(self) -> None:
         object.__setattr__(self, "keywords", tuple(self.keywords))
         object.__setattr__(self, "odd_words", tuple(self.odd_words))
+        if self.other_names is not None:
+            object.__setattr__(self, "other_names", tuple(self.other_names))
         for name, value, allowed in (
             ("model", self.model, MODELS),
             ("set", self.set, SETS),
@@ -159,6 +166,8 @@ def write_answers(path: str | Path, answers: Sequence[Answer]) -> None:
 def read_answers(path: str | Path) -> list[Answer]:
     """Read `answers.parquet`, in the order written; columns it does not know are left alone.
 
+    What an earlier version did not look for is None.
+
     Raises:
         RunFolderError: the file is missing, no parquet, or holds something that is not a record of answers.
     """
@@ -167,10 +176,11 @@ def read_answers(path: str | Path) -> list[Answer]:
         raise RunFolderError(f"there are no answers yet: {path} is missing")
     try:
         table = pq.read_table(path)
-        if missing := [name for name in SCHEMA.names if name not in table.column_names]:
+        if missing := [name for name in SCHEMA.names if name not in (*_LATER, *table.column_names)]:
             raise RunFolderError(f"{path} lacks the columns: {', '.join(missing)}")
-        table = table.select(SCHEMA.names).cast(SCHEMA)
-        if holes := [name for name in SCHEMA.names if name not in _NULLABLE and table[name].null_count]:
+        there = pa.schema([column for column in SCHEMA if column.name in table.column_names])
+        table = table.select(there.names).cast(there)
+        if holes := [name for name in there.names if name not in _NULLABLE and table[name].null_count]:
             raise RunFolderError(f"{path} has empty cells in the columns: {', '.join(holes)}")
         answers = [Answer(**row) for row in table.to_pylist()]
         pair_up(answers)

@@ -18,6 +18,7 @@ COLUMNS = (
     "efficacy",
     "c_dis",
     "degenerate_rate",
+    "misnamed",
     "specificity_naming",
     "specificity_yes_no",
     "neighbours",

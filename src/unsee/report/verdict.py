@@ -222,6 +222,9 @@ def _keeping(metrics: Metrics, them: str) -> list[str]:
     broken = metrics.after.get("degenerate_rate")
     if broken and broken.value >= 5:
         sentences.append(f"Answers that are empty, loops or made-up words: {share(broken.value)}.")
+    misnamed = metrics.after.get("misnamed")
+    if misnamed and misnamed.value >= 5:
+        sentences.append(f"Answers that name something else the model knows: {share(misnamed.value)}.")
     return sentences
 
 

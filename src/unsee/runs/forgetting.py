@@ -140,7 +140,7 @@ def forget(
             folder.discard()
         raise
     for asked in protocols:
-        asked.known_names |= built.new_names | {name for concept in request.concepts for name in concept.names}
+        asked.new_names |= built.new_names | {name for concept in request.concepts for name in concept.names}
     before = _before(folder, recorder, protocols, say)
     try:
         history = _train(folder, vlm, request, method, chosen, seed, say)
