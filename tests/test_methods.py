@@ -260,6 +260,16 @@ def test_settings_out_of_range_are_told(name: str) -> None:
             make_method(name, "default", {setting: "much"})
 
 
+@pytest.mark.parametrize("name", REGISTRY)
+def test_several_concepts_take_the_steps_of_each(name: str) -> None:
+    alone, three = (make_method(name, concepts=n).settings for n in (1, 3))
+    if name in ("manu", "retrain"):  # no steps; and steps that go through what is kept
+        assert three == alone
+    else:
+        assert three == dataclasses.replace(alone, steps=3 * alone.steps)
+        assert make_method(name, overrides={"steps": 7}, concepts=3).settings.steps == 7
+
+
 def test_changes_are_read_as_they_are_typed() -> None:
     said = ["steps=30", "learning-rate=1e-3", "projector=true", "distance=cosine"]
     wanted = {"steps": 30, "learning_rate": 1e-3, "projector": True, "distance": "cosine"}

@@ -104,7 +104,7 @@ class Bench:
             targets = self._targets(job, request)
             self.vlm.forget_features()  # those of the targets' pictures: who runs first should not find them ready
             begin = self.clock()
-            method = unsee.make_method(job.method, job.preset, job.changes)
+            method = job.made()
             record["settings"] = job.settings
             with tempfile.TemporaryDirectory() as folder:
                 run = unsee.forget(

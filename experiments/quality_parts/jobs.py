@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import unsee
 from unsee.benchmarks.protocol import Protocol as Questions
 from unsee.data import Request
+from unsee.methods import Method
 from unsee.mini.data import mini_data
 
 Settings = dict[str, Any]
@@ -82,6 +83,14 @@ class Job:
         """The same for the same run, whatever the order of its settings."""
         return json.dumps(dataclasses.asdict(self), sort_keys=True)
 
+    def made(self) -> Method[Any]:
+        """The method; its settings are those of today.
+
+        Raises:
+            UnseeError: the method, the preset or a setting is not there.
+        """
+        return unsee.make_method(self.method, self.preset, self.changes, len(self.concepts))
+
     @property
     def settings(self) -> Settings:
         """All that the method is told, the preset's own settings as they are today.
@@ -89,7 +98,7 @@ class Job:
         Raises:
             UnseeError: the method, the preset or a setting is not there.
         """
-        return dataclasses.asdict(unsee.make_method(self.method, self.preset, self.changes).settings)
+        return dataclasses.asdict(self.made().settings)
 
 
 @dataclass(frozen=True)

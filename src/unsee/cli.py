@@ -82,7 +82,7 @@ def demo(
     from unsee.runs import open_model
 
     display = Display(json_)
-    job = _Job(out or Path("runs/demo"), "siu", preset, set_, seed, require, redact)
+    job = _Job(out or Path("runs/demo"), "siu", preset, set_, seed, require, redact, len(concept or [""]))
     name, *also = concept or [next(c.concept.name for c in mini_data().of("test", "person"))]
     request = request_for(name, also=also)
     with display:
@@ -156,7 +156,7 @@ def forget(
                "protect": protect, "facts": facts, "new_answer": new_answer}  # fmt: skip
     said = written(requests, {name: value for name, value in options.items() if value is not None})
     name = requests.stem if requests else said[0].concept.name
-    job = _Job(out or Path("runs") / _folder_name(name), method, preset, set_, seed, require, redact)
+    job = _Job(out or Path("runs") / _folder_name(name), method, preset, set_, seed, require, redact, len(said))
     job.method.check_data(facets is not None)
     problems: list[str] = []
     concepts = [one.concept for one in said]
@@ -187,6 +187,7 @@ class _Job:
         seed: int,
         require: str | None,
         redact: bool,
+        concepts: int = 1,
     ):
         from unsee.methods import make_method, read_changes
         from unsee.metrics import parse_requirements
@@ -195,7 +196,7 @@ class _Job:
         self.out, self.preset, self.seed, self.require, self.redact = out, preset, seed, require, redact
         if require is not None:
             parse_requirements(require)
-        self.method: Method[Any] = make_method(method, preset, read_changes(changes or ()))
+        self.method: Method[Any] = make_method(method, preset, read_changes(changes or ()), concepts)
         refuse_existing(out)
 
     def run(self, vlm: VisionLanguageModel, request: Request, asked: Any, display: Display, **more: Any) -> None:

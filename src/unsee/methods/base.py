@@ -205,8 +205,17 @@ def get_method(name: str) -> type[Method[Any]]:
     return getattr(importlib.import_module(module), attribute)
 
 
-def make_method(name: str, preset: str = "default", overrides: dict[str, Any] | None = None) -> Method[Any]:
+def make_method(
+    name: str, preset: str = "default", overrides: dict[str, Any] | None = None, concepts: int = 1
+) -> Method[Any]:
     """A method with the settings of a preset, changed where `overrides` says so.
+
+    Args:
+        name: see `REGISTRY`.
+        preset: named settings.
+        overrides: settings by name.
+        concepts: how many are forgotten together: a preset's steps are taken for each of them. Steps in `overrides` are
+            all that are taken.
 
     Raises:
         UnseeError: unknown method, preset or setting, or a value out of range.
@@ -220,4 +229,7 @@ def make_method(name: str, preset: str = "default", overrides: dict[str, Any] | 
         near = difflib.get_close_matches(key, known, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise UnseeError(f"{name} has no setting {key!r}{hint} Settings: {', '.join(sorted(known))}")
-    return found(found.settings_class(**values))
+    settings = found.settings_class(**values)
+    if concepts > 1 and "steps" in known - (overrides or {}).keys() and "training data" not in found.data:
+        settings = dataclasses.replace(settings, steps=concepts * settings.steps)
+    return found(settings)
