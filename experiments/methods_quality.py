@@ -153,7 +153,7 @@ def main(given: list[str] | None = None) -> None:
     parser.add_argument("--methods", nargs="+", default=list(SPACE), choices=list(SPACE), metavar="METHOD")
     parser.add_argument("--phase", choices=["tune", "report", "both"], default="both")
     parser.add_argument("--trials", type=int, default=4, help="settings tried, for each method")
-    parser.add_argument("--minutes", type=float, default=20.0, help="wall clock of all trials of a method")
+    parser.add_argument("--minutes", type=float, default=30.0, help="wall clock of all trials of a method")
     parser.add_argument("--tuning-concepts", type=int, default=1, help="of dev; each trial runs on all of them")
     parser.add_argument("--concepts", type=int, default=5, help="of test, for the report")
     parser.add_argument("--seeds", type=int, default=3, help="of the report")
