@@ -84,6 +84,11 @@ def search_of(method: str, budget: Budget, on: Sequence[Block], sizes: Sizes, se
     return Search(method, fixed(method), SPACE[method], budget, on, sizes, seed)
 
 
+def drawn(search: Search, settings: Settings) -> str:
+    """Of a trial's settings those that are searched for; the others are the same in all trials."""
+    return plain({name: value for name, value in settings.items() if name in SPACE[search.method]})
+
+
 def reporting(search: Search, results: Results, on: Sequence[Block]) -> list[Job]:
     """The runs of a method's row."""
     changes = search.tuned(results)
@@ -97,9 +102,10 @@ def show_tuning(searches: Sequence[Search], results: Results) -> None:
     for s in searches:
         counted, best = s.counted(results), s.best(results)
         failed = sum(bool(r["error"]) for r in results.all_of(s.all_jobs()))
+        chosen = "not tuned" if best is None else "defaults" if best == 0 else drawn(s, s.trials[best])
         rows.append([s.method, f"{len(counted)}", f"{failed}", f"{s.spent(results) / 60:.1f}",
                      f"{counted[0]:.3f}" if counted else "none", f"{counted[best]:.3f}" if best is not None else "none",
-                     "not tuned" if best is None else "defaults" if best == 0 else plain(s.trials[best])])  # fmt: skip
+                     chosen])  # fmt: skip
     print(markdown(["method", "trials", "failed", "minutes", "defaults", "best", "settings of the best"], rows))
     jobs = [j for s in searches for j in s.all_jobs()]
     print(f"\n{asked(jobs, results)}; the objective is a mean over {len(searches[0].blocks)} concept(s)")
@@ -129,7 +135,7 @@ def show_report(searches: Sequence[Search], results: Results, on: Sequence[Block
         row = [s.method, value.text(), *(c.text(1) if c else "" for c in cells),
                f"{len(done)}, {len(done) - len(good)} failed",
                f"{median(r['training_seconds'] for r in good):.0f} s" if good else "",
-               plain(s.tuned(results))]  # fmt: skip
+               drawn(s, s.tuned(results))]  # fmt: skip
         best_first.append((value.value, row))
     rows += [row for _, row in sorted(best_first, key=lambda pair: -pair[0])]
     print(markdown(["method", "objective", *COLUMNS.values(), "runs", "training", "settings"], rows))

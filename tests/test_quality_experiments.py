@@ -105,6 +105,7 @@ def test_the_table_of_methods_tells_settings_answers_and_failures(
     printed = capsys.readouterr().out
     rate = searches[0].trials[1]["learning_rate"]
     row = next(line for line in printed.splitlines() if line.startswith("| gd") and "3, 0 failed" in line)
+    assert "forget_per_step" not in row  # the same for all, and no result of the search
     assert f"learning_rate {rate:g}" in row and "0.90 (0.90 to 0.90)" in row and "90.0 (" in row
     assert "3, 1 failed" in printed and "failed: vkd on stripe, seed 2" in printed
     assert "50 answers a run (circle: forget 10, utility 20, neighbours 10, text_concept 10)" in printed
