@@ -82,7 +82,7 @@ def demo(
     from unsee.runs import open_model
 
     display = Display(json_)
-    job = _Job(out or Path("runs/demo"), "siu", preset, set_, seed, require, redact, len(concept or [""]))
+    job = _Job(out or Path("runs/demo"), "siu", preset, set_, seed, require, redact, max(1, len(concept or ())))
     name, *also = concept or [next(c.concept.name for c in mini_data().of("test", "person"))]
     request = request_for(name, also=also)
     with display:
