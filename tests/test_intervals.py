@@ -111,6 +111,37 @@ def test_an_interval_covers_the_truth_most_of_the_time() -> None:
     assert hits >= 182  # 95 in 100 less three standard errors, rounded down
 
 
+@pytest.mark.parametrize("truth", [0.9, 0.97])
+@pytest.mark.parametrize("pictures", [12, 34])
+def test_a_share_near_all_is_not_surer_than_it_may_be(pictures: int, truth: float) -> None:
+    rng = np.random.default_rng(0)
+    clusters = Clusters([("", str(i)) for i in range(pictures) for _ in range(3)])
+    above = 0
+    for _ in range(200):
+        shares = rng.beta(2 * truth, 2 - 2 * truth, pictures).repeat(3)
+        score = ratio_score(
+            100.0 * (rng.random(3 * pictures) < shares), np.ones(3 * pictures), clusters, bounds=PERCENT
+        )
+        assert score is not None
+        above += score.low > 100 * truth
+    assert above <= 10  # 2.5 in 100 and some; the bootstrap alone: 14 to 22 with 34 pictures
+
+
+@pytest.mark.parametrize("pictures", [5, 12, 34, 50])
+def test_one_failure_more_never_makes_a_model_look_surer(pictures: int) -> None:
+    clusters = Clusters([("", str(i)) for i in range(pictures)])
+    flags = 100.0 * np.tri(pictures + 1, pictures, -1)  # row k: k right answers
+    scores = [ratio_score(row, np.ones(pictures), clusters, bounds=PERCENT) for row in flags]
+    for few in (scores[:5], scores[-5:]):
+        lows, highs = ([getattr(s, end) for s in few] for end in ("low", "high"))
+        assert lows == sorted(lows)
+        assert highs == sorted(highs)
+    subjects = Clusters([(str(i // 2), str(i)) for i in range(pictures)])  # two levels
+    one = ratio_score(flags[-2], np.ones(pictures), subjects, bounds=PERCENT)
+    assert one is not None
+    assert one.low <= 100 * wilson(1 - 1 / pictures, pictures)[0] + 1e-9
+
+
 @pytest.mark.parametrize("pictures", [1, 6])
 @pytest.mark.parametrize("groups", [2, 3, 5])
 def test_few_groups_get_students_interval(groups: int, pictures: int) -> None:

@@ -2,7 +2,8 @@
 
 Every score here is a ratio of two sums over answers (a mean is a sum over a count; perplexity is the exponential of
 such a ratio), so that one way of weighing clusters serves all: a bootstrap draws them with replacement. No resample of
-few clusters leaves their own range, so that for fewer than eight Student's t on the jackknife stands in.
+few clusters leaves their own range, so that for fewer than eight Student's t on the jackknife stands in. A share near
+0 or 100 % hides the clusters that were not drawn, so that it is at least as uncertain as Wilson's interval says.
 """
 
 from __future__ import annotations
@@ -23,6 +24,10 @@ Array = NDArray[np.float64]
 RESAMPLES = 1000
 FEW = 8
 """Fewer independent units than these get Student's interval: with 2, 3 and 4 the bootstrap's covers 50, 74 and 85 %."""
+RARE = 5
+"""With fewer clusters' worth than this of a share's rarer outcome, percentiles are too narrow at that end: with 34
+pictures, three questions on each, and shares of 90 to 97 %, the lower end stayed below the truth in 90 to 93 of 100
+cases, where 97.5 are wanted."""
 UNBOUNDED = (-math.inf, math.inf)
 PERCENT = (0.0, 100.0)
 _Z = NormalDist().inv_cdf(0.975)
@@ -139,7 +144,8 @@ def ratio_score(
         finish: monotone function of the ratio, such as `np.exp` for perplexity.
         bounds: lowest and highest value there can be. `PERCENT`: the score is a mean of values in 0..100. Where all
             clusters agree the interval has no width and says nothing; Wilson's on the number of *clusters* (not
-            answers) stands in.
+            answers) stands in. Where every answer is 0 or 100 and one of them is `RARE`, the interval is at least as
+            wide as Wilson's on the number of units, so that a failure never makes a model look surer than none.
         resamples, seed: of the bootstrap.
 
     Returns:
@@ -156,6 +162,9 @@ def ratio_score(
     value, low, high = (float(x) for x in finish(np.array([ratio, *ends])))
     if bounds == PERCENT and _no_width(low, high):
         low, high = (100 * end for end in wilson(value / 100, len(clusters)))
+    elif bounds == PERCENT and np.isin(top, (0, 100)).all() and _is_rare(value, clusters):
+        ends = wilson(value / 100, sum(clusters.sizes))
+        low, high = min(low, 100 * ends[0]), max(high, 100 * ends[1])
     low, high = max(bounds[0], low), min(bounds[1], high)
     return Score(value, min(low, value), max(high, value), int((bottom > 0).sum()), len(clusters))
 
@@ -230,6 +239,10 @@ def _interval(
     share = tail(clusters.sizes)
     low, high = np.quantile(found, (share, 1 - share))
     return float(low), float(high)
+
+
+def _is_rare(percent: float, clusters: Clusters) -> bool:
+    return sum(clusters.sizes) * min(percent, 100 - percent) < 100 * RARE
 
 
 def _no_width(low: float, high: float) -> bool:
