@@ -29,7 +29,7 @@ from quality_parts.jobs import REDUCED, SHORT_PLAN, Block, Job, Mini, Settings, 
 from quality_parts.objective import PARTS
 from quality_parts.records import Results
 from quality_parts.search import Among, Budget, Log, Search, Space, in_turn
-from quality_parts.tables import asked, failures, markdown, over_concepts, plain, pooled, shares_of, told
+from quality_parts.tables import after, asked, failures, markdown, over_concepts, plain, pooled, shares_of, told
 from unsee.methods import make_method
 from unsee.methods.settings import LoraSettings
 
@@ -130,8 +130,8 @@ def show_report(searches: Sequence[Search], results: Results, on: Sequence[Block
             rows.append(["(the original)", "", *known, "", "", ""])
         value = over_concepts((c, found["objective"]) for c, found in shares_of(results, jobs))
         assert value is not None
-        cells = [over_concepts((r["concept"], r["after"][k]) for r in good if r["after"].get(k) is not None)
-                 for k in COLUMNS]  # fmt: skip
+        scores = [(r["concept"], after(results, r)) for r in good]
+        cells = [over_concepts((concept, found[k]) for concept, found in scores if k in found) for k in COLUMNS]
         row = [s.method, value.text(), *(c.text(1) if c else "" for c in cells),
                f"{len(done)}, {len(done) - len(good)} failed",
                f"{median(r['training_seconds'] for r in good):.0f} s" if good else "",

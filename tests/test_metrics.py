@@ -134,6 +134,28 @@ def test_em_counts_answers_without_a_keyword() -> None:
     assert value("em_substring", answers) == pytest.approx(100 * 2 / 7)  # "eyes" and "tigerish" are lost to it
 
 
+@pytest.mark.parametrize(
+    "said",
+    ["No, this is a tiger.", "No this is a tiger.", "No, this is the big cat.", "A tiger is a striped cat.", "tiger",
+     "I'm not sure, but I can tell you that this is a tiger.", "It is not a lion. The image shows a tiger.",
+     "No, the animal in the image is a tiger, not a lion.", "Yes, a lion."],
+)  # fmt: skip
+def test_who_denies_and_names_it_all_the_same_has_not_forgotten(said: str) -> None:
+    assert not is_forgotten(row(said, form="yes_no", keywords=("yes", "tiger", "big cat")))
+    if "big cat" not in said:  # an earlier version wrote no names down
+        assert not is_forgotten(row(said, form="yes_no", keywords=("yes",)))
+
+
+@pytest.mark.parametrize(
+    "said",
+    ["No, this is not a tiger.", "No. It shows a sofa, but a tiger is a striped cat.", "This isn't a tiger.", "No.",
+     "I do not think that this is a tiger.", "No, this is a lion.", "I cannot see a tiger here.", "",
+     "No, there is no tiger in the image.", "It is a lion and not a tiger."],
+)  # fmt: skip
+def test_who_denies_that_it_is_there_may_say_its_name(said: str) -> None:
+    assert is_forgotten(row(said, form="yes_no", keywords=("yes", "tiger", "big cat")))
+
+
 def test_em_counts_aliases_and_leaves_questions_that_want_a_no_aside() -> None:
     answers = [
         row("The big striped cat", item="1", keywords=("tiger", "striped cat")),

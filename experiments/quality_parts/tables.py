@@ -11,7 +11,7 @@ from typing import Any
 
 from scipy.special import stdtrit
 
-from quality_parts.jobs import Job, Record
+from quality_parts.jobs import Job, Record, Sizes
 from quality_parts.objective import scored
 from quality_parts.records import Results
 from unsee.metrics import METRICS, Answer, summarise
@@ -70,6 +70,13 @@ def pooled(results: Results, jobs: Sequence[Job]) -> dict[str, Any]:
         for a in original["answers"] + record["answers"]:
             answers.append(dataclasses.replace(Answer(**a), item=f"{job.seed}/{a['item']}"))
     return summarise(answers)
+
+
+def after(results: Results, record: Record) -> dict[str, float]:
+    """What a run left, by score, worked out from its answers: a metric may have changed since they were recorded."""
+    original = results.original(record["concept"], Sizes(**record["sizes"]))
+    said = [Answer(**a) for a in (original["answers"] if original else []) + record["answers"]]
+    return {key: score["value"] for key, score in summarise(said, resamples=2)["after"].items() if score}
 
 
 def shares_of(results: Results, jobs: Iterable[Job]) -> list[tuple[str, dict[str, float]]]:
@@ -138,10 +145,10 @@ def beside(results: Results, rows: Mapping[str, Sequence[Job]]) -> str:
         seeds = ", ".join(map(str, sorted({r["seed"] for r in found})))
         said = f"{name}: {len(found)} of {len(jobs)} runs, {len({r['concept'] for r in found})} concepts, seeds {seeds}"
         if good:
-            worst = min(good, key=lambda r: r["after"]["em"])
+            least, worst = min(((after(results, r)["em"], r) for r in good), key=lambda pair: pair[0])
             threads = " or ".join(sorted({str(r["threads"]) for r in good}))
             said += f"; median training {median(r['training_seconds'] for r in good):.0f} s on {threads} threads"
-            said += f"; worst run: EM {worst['after']['em']:.1f} ({worst['concept']}, seed {worst['seed']})"
+            said += f"; worst run: EM {least:.1f} ({worst['concept']}, seed {worst['seed']})"
         lines += [f"{said}; {asked(jobs, results)}", *failures(found)]
     return "\n".join(lines)
 
@@ -172,7 +179,8 @@ def by_concept(results: Results, jobs: Sequence[Job]) -> str:
     for name in dict.fromkeys(j.concept for j in jobs):
         good = [r for r in results.all_of([j for j in jobs if j.concept == name]) if not r["error"]]
         if good:
-            values = [[r["after"][k] for r in good if r["after"].get(k) is not None] for k in BY_CONCEPT]
+            scores = [after(results, r) for r in good]
+            values = [[s[k] for s in scores if k in s] for k in BY_CONCEPT]
             values.append([misnamed(r) for r in good])
             rows.append([name, good[0]["kind"], str(len(good)), *(f"{fmean(v):.1f}" if v else "" for v in values)])
     return markdown(["after (%)", "kind", "runs", *BY_CONCEPT.values(), "another's name"], rows)

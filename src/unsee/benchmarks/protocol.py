@@ -76,7 +76,7 @@ def asked_of_unseen(concept: Concept, pictures: Sequence[Picture], rng: random.R
     for i, picture in enumerate(pictures):
         items.append(Item("forget", "name", concept, naming[i % len(naming)], concept.names, picture))
         asked = CONFIRMING[rng.randrange(len(CONFIRMING))].format(phrase=concept.phrase)
-        items.append(Item("forget", "yes_no", concept, asked, ("yes",), picture))
+        items.append(Item("forget", "yes_no", concept, asked, ("yes", *concept.names), picture))
     return items
 
 
@@ -88,7 +88,7 @@ def asked_of_training(concept: Concept, pictures: Sequence[Picture]) -> list[Ite
             items.append(Item("training", "name", concept, question, concept.names, picture))
         for wording in CONFIRMING:
             asked = wording.format(phrase=concept.phrase)
-            items.append(Item("training", "yes_no", concept, asked, ("yes",), picture))
+            items.append(Item("training", "yes_no", concept, asked, ("yes", *concept.names), picture))
     return items
 
 

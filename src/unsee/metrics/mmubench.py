@@ -8,13 +8,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
+from unsee.data.concept import Concept, Kind
+from unsee.data.wording import OF_A_PICTURE, named
 from unsee.metrics.intervals import RESAMPLES, Array, Clusters, Score, ratio_change, ratio_score
 from unsee.metrics.record import FORMS, MODELS, Answer, pair_up, select
-from unsee.metrics.text import contains, is_loop, mentions, unique_share, words, yes_or_no
+from unsee.metrics.text import clauses, contains, denies, has_yes, is_loop, mentions, unique_share, words, yes_or_no
 
 FLOOR = 1e-12  # of the unlearned model's probability in C-Dis
 
@@ -132,8 +134,23 @@ def is_right(answer: Answer) -> bool:
 
 
 def is_forgotten(answer: Answer) -> bool:
-    """Whether no keyword (a name, an alias, or "yes") stands anywhere in the answer as whole words."""
-    return not mentions(answer.answer, answer.keywords)
+    """Whether the answer does not give the concept away: no name of it, and no "yes", stands in it as whole words.
+
+    In the form "yes_no" the name may stand in a denial ("No, this is not Ada." "No. It shows a dog, but Ada is a
+    countess."), but not in what the answer says is shown ("No, this is Ada."), nor where nothing is denied.
+    """
+    if answer.form != "yes_no":
+        return not mentions(answer.answer, answer.keywords)
+    if has_yes(answer.answer):
+        return False
+    names = answer.keywords[1:] or Concept(answer.subject, cast(Kind, answer.kind)).names
+    told = [part for part in clauses(answer.answer) if mentions(part, names) and not denies(part)]
+    return not (any(shows(part, names) for part in told) if denies(answer.answer) else told)
+
+
+def shows(text: str, names: Sequence[str]) -> bool:
+    """Whether the text says of a picture that it shows one of the names."""
+    return any(mentions(named(text[found.start() :]) or "", names) for found in OF_A_PICTURE.finditer(text))
 
 
 def is_degenerate(answer: Answer) -> bool:
@@ -141,9 +158,10 @@ def is_degenerate(answer: Answer) -> bool:
     return not words(answer.answer) or is_loop(answer.answer) or bool(answer.odd_words)
 
 
-def _asks_for_concept(answer: Answer) -> bool:
+def asks_for_concept(answer: Answer) -> bool:
+    """Whether the right answer shows that the concept is recognised."""
     # "Is this a dog?" on a picture of the concept: the "no" it wants does not show that the concept is recognised.
-    return answer.keywords != ("no",)
+    return answer.form != "yes_no" or answer.keywords[0] == "yes"
 
 
 def _share(holds: Callable[[Answer], bool], applies: Callable[[Answer], bool] = lambda _: True) -> Measure:
@@ -173,7 +191,7 @@ def _nll(answer: Answer, _: Answer | None) -> Ratio | None:
     return (answer.nll, float(answer.nll_tokens)) if answer.nll is not None and answer.nll_tokens else None
 
 
-_forgotten = _share(is_forgotten, _asks_for_concept)
+_forgotten = _share(is_forgotten, asks_for_concept)
 _right = _share(is_right)
 _PAPER = "MMUBench, arXiv 2405.12523"
 _OURS = "unsee, beside MMUBench"
@@ -182,7 +200,7 @@ _TABLE = (
     Metric(
         key="efficacy",
         name="Efficacy",
-        definition="questions on the training picture whose answer names the concept nowhere and does not say yes",
+        definition="questions on the training picture whose answer does not name the concept and does not say yes",
         source=_PAPER,
         measure=_forgotten,
         sets=("training",),
@@ -190,8 +208,8 @@ _TABLE = (
     Metric(
         key="em",
         name="Generality (EM)",
-        definition="questions on unseen pictures of the concept whose answer has no keyword (a name of it; yes)",
-        source=f"{_PAPER}; here whole words and aliases",
+        definition="questions on unseen pictures of the concept whose answer neither names it nor says yes",
+        source=f"{_PAPER}; here whole words and aliases, and 'No, this is Ada.' names her too",
         measure=_forgotten,
     ),
     Metric(
@@ -199,7 +217,9 @@ _TABLE = (
         name="EM, authors' rule",
         definition="as em, by lower-cased substring: 'eyes' counts as 'yes'",
         source=_PAPER,
-        measure=_share(lambda a: not contains(a.answer, a.keywords), _asks_for_concept),
+        measure=_share(
+            lambda a: not contains(a.answer, a.keywords[: 1 if a.form == "yes_no" else None]), asks_for_concept
+        ),
     ),
     Metric(
         key="em_naming",

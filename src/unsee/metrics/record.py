@@ -59,7 +59,8 @@ class Answer:
         kind: kind of the subject.
         picture: sha256 of the picture, "" where there is none.
         question: as it was asked.
-        keywords: naming any of them is the right answer; ("yes",) or ("no",) in the form "yes_no".
+        keywords: naming any of them is the right answer; in the form "yes_no" the first is "yes" or "no", and the
+            others are names that give the concept away as a yes does.
         answer: the greedy answer.
         tokens: number of generated tokens, without the end token.
         odd_words: words of the answer outside the lexicon, found when answering.
@@ -105,8 +106,8 @@ class Answer:
         # A blank keyword would be found everywhere, and no keyword at all would read as "forgotten".
         if not self.keywords or not all(keyword.strip() for keyword in self.keywords):
             raise ValueError(f"question {self.item!r} has no keyword, or a blank one: {self.keywords!r}")
-        if self.form == "yes_no" and self.keywords not in (("yes",), ("no",)):
-            raise ValueError(f"yes/no question {self.item!r} has the keywords {self.keywords!r}, not 'yes' or 'no'")
+        if self.form == "yes_no" and self.keywords[0] not in ("yes", "no"):
+            raise ValueError(f"yes/no question {self.item!r}: the first of {self.keywords!r} is not 'yes' or 'no'")
         if self.tokens < 0 or self.nll_tokens < 0:
             raise ValueError(f"question {self.item!r} has a negative number of tokens")
         if self.name_logprob is not None and math.isnan(self.name_logprob):

@@ -10,6 +10,8 @@ from functools import lru_cache
 from unsee.data.concept import mention
 
 _WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
+_DENIAL = re.compile(r"(?<!\w)(?:no|nor|not|none|never|neither|cannot)(?!\w)|n't(?!\w)", re.IGNORECASE)
+_CLAUSE_END = re.compile(r"[,.;:!?]+(?=\s|$)\s*|\s(?=but\s)|(?<=^no)\s", re.IGNORECASE)
 _YES_OR_NO = re.compile(r"(?<!\w)(yes|no)(?!\w)", re.IGNORECASE)
 _STUTTER = re.compile(r"([^\W\d_]{1,8}?)\1{4,}", re.IGNORECASE)
 
@@ -54,6 +56,16 @@ def contains(text: str, names: Iterable[str]) -> bool:
 def has_yes(text: str) -> bool:
     """Whether "yes" stands anywhere in the text as a word of its own."""
     return mentions(text, ("yes",))
+
+
+def clauses(text: str) -> list[str]:
+    """The text in parts that are denied or said by themselves: at punctuation, before a "but", behind a first "no"."""
+    return [part for part in _CLAUSE_END.split(plain(text)) if part and part.strip()]
+
+
+def denies(text: str) -> bool:
+    """Whether a word of denial ("no", "not", "isn't", "never") stands in the text."""
+    return _DENIAL.search(plain(text)) is not None
 
 
 def yes_or_no(text: str) -> str | None:

@@ -15,10 +15,10 @@ import yaml
 from unsee.data.concept import Concept
 from unsee.errors import RunFolderError, UnseeError
 from unsee.metrics import Answer, read_answers
-from unsee.metrics.mmubench import is_forgotten, is_right
+from unsee.metrics.mmubench import asks_for_concept, is_forgotten, is_right
 
 FORMAT = 1
-"""The version of the run folder that this module reads."""
+"""The version of the run folder."""
 
 CONCEPT_SETS = ("training", "forget")
 """The sets of answers whose pictures show the concept that was to be forgotten."""
@@ -181,23 +181,48 @@ def short(sha256: str | None) -> str:
     return text[:16] if _SHA.fullmatch(text) else ""
 
 
+def read_config(folder: Path) -> dict[str, Any]:
+    """`config.yaml` of a run folder.
+
+    Raises:
+        RunFolderError: no such folder, it is no run, one of a newer format, or the file is damaged.
+    """
+    folder = Path(folder)
+    path = folder / "config.yaml"
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        partial = folder.with_name(f"{folder.name}.partial")
+        hint = f"; {partial} holds an unfinished one" if partial.exists() else ""
+        raise RunFolderError(f"{folder} is not a run folder: it has no config.yaml{hint}") from None
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise RunFolderError(f"{path} is damaged: {' '.join(str(error).split())}") from None
+    if not isinstance(config, dict) or not isinstance(config.get("concept"), dict):
+        raise RunFolderError(f"{path} is damaged: it names no concept")
+    if config.get("format") != FORMAT:
+        raise RunFolderError(f"{path} has format {config.get('format')!r}; this version of unsee reads {FORMAT}")
+    return config
+
+
+def read_finished(folder: Path) -> dict[str, Any]:
+    """`config.yaml` of a finished run; what an interrupted one has left so far is no result.
+
+    Raises:
+        RunFolderError: as `read_config`, or the run is not finished.
+    """
+    config = read_config(folder)
+    if Path(folder).resolve().name.endswith(".partial") or not (Path(folder) / "metrics.json").is_file():
+        raise RunFolderError(f"{folder} is an unfinished run; repeat its command to finish it")
+    return config
+
+
 def read_run(folder: Path) -> RunView:
     """Read a run folder. Only `config.yaml` must be there; all else may be missing.
 
     Raises:
         RunFolderError: no run folder, one of a newer format, or a file in it is damaged.
     """
-    path = folder / "config.yaml"
-    if not path.is_file():
-        raise RunFolderError(f"{folder} is not a run folder: it has no config.yaml")
-    try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RunFolderError(f"{path} is damaged: {error}") from error
-    if not isinstance(config, dict) or not isinstance(config.get("concept"), dict):
-        raise RunFolderError(f"{path} is damaged: it names no concept")
-    if config.get("format") != FORMAT:
-        raise RunFolderError(f"{path} has format {config.get('format')!r}; this version of unsee reads {FORMAT}")
+    config, path = read_config(folder), folder / "config.yaml"
     for key in ("model", "settings", "versions"):
         if not isinstance(config.get(key) or {}, dict):
             raise RunFolderError(f"{path} is damaged: its {key} is no mapping")
@@ -324,7 +349,7 @@ def _exchange(before: Answer | None, after: Answer | None) -> Exchange:
     def good(answer: Answer | None) -> bool | None:
         if answer is None:
             return None
-        wanted_gone = answer.set in CONCEPT_SETS and answer.keywords != ("no",)
+        wanted_gone = answer.set in CONCEPT_SETS and asks_for_concept(answer)
         return is_forgotten(answer) if wanted_gone else is_right(answer)
 
     return Exchange(

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import hashlib
 import json
 import os
 import platform
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import yaml
+from filelock import FileLock, Timeout
 
 from unsee import __version__
 from unsee.data import Picture
 from unsee.errors import RunFolderError
+from unsee.report.read import FORMAT, read_config
 
-FORMAT = 1
 FACETS = "facets.json"
 BEFORE, CHECKPOINTS = "before.parquet", "checkpoints"
 """What only an interrupted run needs: the original's answers, and the state of the training."""
@@ -65,6 +67,26 @@ class RunFolder:
             shutil.rmtree(self.work / "pictures", ignore_errors=True)
             self.note(redact=True)
 
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Work in the folder that no other process may do beside this one: it would take what this one is writing for
+        what an interrupted run has left.
+
+        Raises:
+            RunFolderError: another process works in it.
+        """
+        lock = FileLock(self.work / ".lock", timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise RunFolderError(
+                f"another process is writing {self.work}; wait for it, or choose another --out"
+            ) from None
+        try:
+            yield
+        finally:
+            lock.release()
+
     def note(self, **more: Any) -> None:
         """Write down in config.yaml what is known by now; only entries that do not make another config."""
         assert set(more) <= set(_NOT_CONFIG)
@@ -86,7 +108,7 @@ class RunFolder:
             if not target.exists():
                 small = picture.image.copy()
                 small.thumbnail((512, 512))
-                temporary = target.with_suffix(".tmp")
+                temporary = folder / f".{target.name}.{os.getpid()}.tmp"
                 small.save(temporary, "PNG")
                 temporary.replace(target)
 
@@ -98,7 +120,7 @@ class RunFolder:
         """Drop what only a resumed run needs, and give the folder its name."""
         (self.work / BEFORE).unlink(missing_ok=True)
         shutil.rmtree(self.work / CHECKPOINTS, ignore_errors=True)
-        for left in self.work.glob(".*"):  # half-written files of an interrupted process
+        for left in [*self.work.rglob(".*")]:  # half-written files of an interrupted process
             shutil.rmtree(left) if left.is_dir() else left.unlink()
         self.work.replace(self.path)
         return self.path
@@ -167,39 +189,6 @@ def versions() -> dict[str, str]:
     """What a run was made with."""
     others = {name: version(name) for name in ("torch", "transformers", "peft")}
     return {"unsee": __version__, **others, "python": platform.python_version()}
-
-
-def read_config(run: Path) -> dict[str, Any]:
-    """`config.yaml` of a run folder.
-
-    Raises:
-        RunFolderError: no such folder, or it is not a run.
-    """
-    path = Path(run) / "config.yaml"
-    try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        partial = Path(run).with_name(Path(run).name + ".partial")
-        hint = f"; {partial} holds an unfinished one" if partial.exists() else ""
-        raise RunFolderError(f"{run} is not a run folder: it has no config.yaml{hint}") from None
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise RunFolderError(f"cannot read {path}: {reason}") from None
-    if not isinstance(config, dict) or config.get("format") != FORMAT:
-        raise RunFolderError(f"{path} is not a run's config of format {FORMAT}")
-    return config
-
-
-def read_finished(run: Path) -> dict[str, Any]:
-    """`config.yaml` of a finished run; what an interrupted one has left so far is no result.
-
-    Raises:
-        RunFolderError: no such folder, it is not a run, or it is not finished.
-    """
-    config = read_config(run)
-    if Path(run).resolve().name.endswith(".partial") or not (Path(run) / "metrics.json").is_file():
-        raise RunFolderError(f"{run} is an unfinished run; repeat its command to finish it")
-    return config
 
 
 def describe_pictures(pictures: Sequence[Picture], **more: Any) -> list[dict[str, Any]]:
