@@ -35,6 +35,7 @@ SUPPRESSING = [n for n in REGISTRY if "truth" in get_method(n).data]
 
 MAY_MOVE: dict[str, Callable[[str], bool]] = {
     "LoRA on the language model": lambda name: "lora_" in name and ".language_model." in name,
+    "LoRA on the language model, its B alone": lambda name: "lora_B." in name and ".language_model." in name,
     "the vision tower's upper layers, the projector where asked": lambda name: (
         ".vision_tower." in name and ".layers.1.modules_to_save." in name
     ),
@@ -91,6 +92,8 @@ def test_it_moves_what_it_may_and_the_loss_falls(knowing: VisionLanguageModel, t
         start = {**begun, **{n: original[plain_name(n)] for n in moved if plain_name(n) in original}}
         assert sum(not torch.equal(after[n], start[n]) for n in moved) > len(moved) / 2
     for n in after.keys() - moved:
+        if "lora_" in n and name in LORA:
+            continue  # of SMFA, whose own test looks at it
         if "lora_A." in n:  # it says which columns B moves, and moves nothing itself
             assert after[n].sum(1).tolist() == [1] * len(after[n]) and after[n].count_nonzero() == len(after[n])
         else:
@@ -238,7 +241,7 @@ def test_nothing_to_retain(name: str) -> None:
     assert len(alone) == len(FORGET) and all(s.role == "forget" for s in alone)
 
 
-@pytest.mark.parametrize("name", [n for n in REGISTRY if n not in ("siu", "retrain")])
+@pytest.mark.parametrize("name", [n for n in REGISTRY if n != "retrain"])
 def test_nothing_to_forget(name: str) -> None:
     with pytest.raises(UnseeError, match=f"{name} has nothing to forget"):
         make_method(name).samples(RETAIN)

@@ -78,8 +78,9 @@ def test_the_direction_comes_from_the_seed(tiny: VisionLanguageModel) -> None:
     for seed in (0, 0, 1):
         method = make_method("rmu", "default", {"steering": 3.0})
         assert isinstance(method, RMU)
-        encoded = Encoded(tiny, method.samples(BUILT, seed))
-        method.prepare(encoded, REQUEST)
+        method.attach(tiny, seed)
+        method.prepare(Encoded(tiny, method.samples(BUILT)), REQUEST)
+        remove_lora(tiny)
         targets.append(method._target)
         assert float(method._target.norm()) == pytest.approx(3.0 * method._length, rel=1e-5)
     assert torch.equal(targets[0], targets[1]) and not torch.equal(targets[0], targets[2])

@@ -70,6 +70,8 @@ def test_generic_words_and_single_letters_are_not_masked() -> None:
     flag = spelled(Concept("the flag of circle", "flag"))
     assert flag == spelled(Concept("circle", "flag"))
     assert not any(t.strip() in ("flag", "of", "the", "a") for t in flag)
+    alias = spelled(Concept("circle", "flag", ("the circle flag", "the square logo", "Statue of the square")))
+    assert not {t.strip().lower() for t in alias} & {"of", "the", "a"} and any("square" in t for t in alias)
     # A name spelled in single letters would mask the alphabet, and with it everything the model says.
     assert all(len(t.strip()) >= 2 for t in spelled(Concept("Qxzvw")))
 

@@ -214,6 +214,53 @@ def test_the_nearest_teacher_is_a_protected_picture(tiny: VisionLanguageModel, o
     assert torch.allclose(method._taught[CIRCLE], wanted + overshoot * (wanted - circle), atol=1e-5)
 
 
+def test_the_mean_teacher_has_no_variation_of_the_picture_in_it(tiny: VisionLanguageModel) -> None:
+    samples = [replace(BUILT[2], picture=CIRCLE_AGAIN, facet="variation"), *BUILT]
+    method = make_method("vkd", "default", {"forget_teacher": "mean", "overshoot": 0.0})
+    assert isinstance(method, VKD)
+    method.attach(tiny, 0)
+    method.prepare(Encoded(tiny, method.samples(samples)), REQUEST)
+    with torch.no_grad():
+        square, cross = tiny.see(tiny.pixels([SQUARE, CROSS])).projected.float()
+    assert torch.allclose(method._taught[CIRCLE], (square + cross) / 2, atol=1e-5)
+
+
+def test_the_pruned_teacher_sees_the_same_moved_pixels(tiny: VisionLanguageModel) -> None:
+    """A teacher that lacks next to nothing teaches nothing, wherever the picture is placed."""
+    method, _ = made(tiny, forget_teacher="pruned", pruned_share=1e-6, overshoot=0.0)
+    one, mean = method.step_terms(tiny, 0)["teach"], made_anew(tiny, forget_teacher="mean")
+    assert one.item() < 0.01 * mean.step_terms(tiny, 0)["teach"].item()
+    many = made_anew(tiny, forget_teacher="pruned", pruned_share=0.3)
+    assert many.step_terms(tiny, 0)["teach"].item() > 10 * one.item()
+
+
+def made_anew(vlm: VisionLanguageModel, **changes: Any) -> VKD:
+    remove_lora(vlm)
+    return made(vlm, **changes)[0]
+
+
+def test_what_is_said_to_stay_of_the_picture_does_not_hold_its_look(tiny: VisionLanguageModel) -> None:
+    """A user's file may ask of the picture itself what stays true."""
+    colour = Sample("What colour is the background?", "It is white.", CIRCLE, None, "retain", "T4")
+    method = make_method("vkd", "default", {"overshoot": 0.0})
+    assert isinstance(method, VKD)
+    method.attach(tiny, 0)
+    method.prepare(Encoded(tiny, method.samples([colour, *BUILT])), REQUEST)
+    assert CIRCLE not in method._retain
+    method.prepare(Encoded(tiny, method.samples(BUILT)), REQUEST)
+    assert method.step_terms(tiny, 0)["teach"].item() > 0
+    with pytest.raises(UnseeError, match="needs pictures to be kept, and all there are are to be forgotten"):
+        method.prepare(Encoded(tiny, method.samples([colour, BUILT[0]])), REQUEST)
+
+
+def test_the_teacher_needs_no_answer_of_the_originals() -> None:
+    untold = [replace(s, truth=None) for s in BUILT]
+    alone = make_method("vkd", "default", {"forget_loss": "none"})
+    assert CIRCLE in [s.picture for s in alone.samples(untold) if s.role == "forget"]
+    with pytest.raises(UnseeError, match="suppresses what the original model says"):
+        make_method("vkd").samples(untold)
+
+
 def test_the_rate_rises_and_falls() -> None:
     settings = make_method("vkd", "default", {"steps": 10, "warmup": 4, "decay": 0.5}).settings
     assert [settings.share_of_rate(s) for s in range(10)] == [0.25, 0.5, 0.75, 1, 1, 1, 0.8, 0.6, 0.4, 0.2]
@@ -290,7 +337,7 @@ def test_the_mask_is_applied_to_the_forget_term_alone(tiny: VisionLanguageModel,
         forgetting = changed(distil_weight=0.0, **weights)
         assert any(m.any() for m in forgetting.values())
         assert not any((m & ~masks[n]).any() for n, m in forgetting.items())
-    retaining = changed(forget_weight=0.0, teach_weight=0.0, distil_weight=0.0, retain_weight=1.0)
+    retaining = changed(forget_weight=1e-9, teach_weight=0.0, distil_weight=0.0, retain_weight=1.0)
     assert any((m & ~masks[n]).any() for n, m in retaining.items())
 
 

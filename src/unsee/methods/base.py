@@ -198,9 +198,9 @@ def get_method(name: str) -> type[Method[Any]]:
         UnseeError: no method has that name; the message suggests the nearest.
     """
     if name not in REGISTRY:
-        near = difflib.get_close_matches(name, REGISTRY, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise UnseeError(f"no method {name!r}{hint} Methods: {', '.join(sorted(REGISTRY))}")
+        near = difflib.get_close_matches(name.lower(), REGISTRY, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise UnseeError(f"no method {name!r}; {hint}there are: {', '.join(sorted(REGISTRY))}")
     module, _, attribute = REGISTRY[name].partition(":")
     return getattr(importlib.import_module(module), attribute)
 
@@ -227,8 +227,8 @@ def make_method(
     known = {f.name for f in dataclasses.fields(found.settings_class)}
     for key in values.keys() - known:
         near = difflib.get_close_matches(key, known, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise UnseeError(f"{name} has no setting {key!r}{hint} Settings: {', '.join(sorted(known))}")
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise UnseeError(f"{name} has no setting {key!r}; {hint}there are: {', '.join(sorted(known))}")
     settings = found.settings_class(**values)
     if concepts > 1 and "steps" in known - (overrides or {}).keys() and "training data" not in found.data:
         settings = dataclasses.replace(settings, steps=concepts * settings.steps)

@@ -102,6 +102,14 @@ class Encoded:
         groups = batches(encoded, len(self.vlm.prompter.prefix))
         return [([encoded[g] for g in group], [members[g] for g in group]) for group in groups]
 
+    @property
+    def loss_scale(self) -> float:
+        """What a loss is multiplied with before its gradients are taken, which are divided by it.
+
+        In float16 the share of one answer token in hundreds, over a vocabulary of thousands, would be 0.
+        """
+        return 4096.0 if self.vlm.base.dtype is torch.float16 else 1.0
+
     def by_input(self, role: Literal["forget", "retain"]) -> list[list[int]]:
         """The samples of one role, those on one picture together, each text by itself; each makes one unpadded row."""
         groups: dict[str, list[int]] = {}

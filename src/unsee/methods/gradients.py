@@ -13,10 +13,6 @@ from unsee.methods.base import Method
 from unsee.methods.batch import Batch, Totals
 from unsee.methods.encoded import Encoded
 
-SCALE = 4096.0
-"""What the loss is multiplied with in float16, and gradients are divided by: a share of the loss of one answer token in
-hundreds, over a vocabulary of thousands, would be 0 there."""
-
 
 def gradients(method: Method[Any], encoded: Encoded, chosen: Sequence[int], step: int = 0) -> dict[str, float]:
     """Give the weights that train, which have none yet, the gradients of a step's loss.
@@ -31,7 +27,7 @@ def gradients(method: Method[Any], encoded: Encoded, chosen: Sequence[int], step
         The terms of the loss, by name.
     """
     terms: dict[str, float] = defaultdict(float)
-    scale = SCALE if encoded.vlm.base.dtype is torch.float16 else 1.0
+    scale = encoded.loss_scale
     asks = method.asks(step)
     read = [i for i in chosen if encoded.samples[i].role in asks]
     totals = encoded.totals(read)

@@ -79,7 +79,8 @@ def _pulls(
             rows = args[0].detach().flatten(0, -2)
 
             def backwards(gradient: torch.Tensor) -> None:
-                pull = gradient.flatten(0, -2)
+                # float16 could not hold the products, for the loss is scaled there.
+                pull = gradient.flatten(0, -2).to(torch.float32 if gradient.dtype is torch.float16 else gradient.dtype)
                 pull = pull if mixture is None else pull @ mixture.T.to(pull.dtype)
                 found[name] = found.get(name, 0) + (pull.T @ rows.to(pull.dtype)).float()
 

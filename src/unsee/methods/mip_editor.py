@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -86,12 +86,12 @@ class MIPEditor(Method[MIPEditorSettings]):
     settings_class: ClassVar[type[MIPEditorSettings]] = MIPEditorSettings
 
     def samples(self, built: Sequence[Sample], seed: int = 0) -> list[Sample]:
-        self._seed = seed
         if self.settings.parts == "vision":  # which texts never meet
             built = [s for s in built if s.picture is not None]
         return with_truth(to_forget(built, self.name), self.name) + to_retain(built, self.name)
 
     def attach(self, vlm: VisionLanguageModel, seed: int) -> None:
+        self._seed = seed
         where = {"vision": vlm.anatomy.vision, "language": vlm.anatomy.language}
         ends = {part: mlp_ends(vlm, path) for part, path in where.items() if self.settings.parts in (part, "both")}
         for part, layers in ends.items():
@@ -123,14 +123,20 @@ class MIPEditor(Method[MIPEditorSettings]):
             if sample.role == "forget":
                 length = states[i].norm(dim=-1, keepdim=True)
                 self._wanted[i] = s.steering * length * drawn[i] / drawn[i].norm()
-        first = {one.pictures[0].sha256 for one in request.every}
-        self.paths = {part: self._find(encoded, part, first) for part in self._layers}
+        shown = {p.sha256: number for number, one in enumerate(request.every) for p in one.pictures}
+        self.paths = {part: self._find(encoded, part, shown) for part in self._layers}
         for chosen in self.paths.values():
             for layer, columns in chosen.items():
                 pick_columns(vlm, layer, columns, cleared=s.prune)
 
-    def _find(self, encoded: Encoded, part: str, first: Set[str]) -> NeuronPath:
-        """The path through a part, on what is to be forgotten; with each picture in `first` a concept begins."""
+    def _find(self, encoded: Encoded, part: str, shown: Mapping[str, int]) -> NeuronPath:
+        """The path through a part, on what is to be forgotten, as much of each concept.
+
+        Args:
+            encoded: the samples, concept by concept.
+            part: "vision" or "language".
+            shown: of the requests' pictures, by hash, the number of the request.
+        """
         s, vlm = self.settings, encoded.vlm
         groups = encoded.by_input("forget")
         if part == "vision":
@@ -140,13 +146,17 @@ class MIPEditor(Method[MIPEditorSettings]):
                     f"{self.name} edits the vision tower, and no picture is to be forgotten: parts = language"
                 )
         concepts: list[list[list[int]]] = []
+        last = None
         for group in groups:
             picture = encoded.samples[group[0]].picture
-            if not concepts or (picture is not None and picture.sha256 in first):
+            # A variation, and what is asked without a picture, belongs to the concept before it.
+            number = shown.get(picture.sha256, last) if picture is not None else last
+            if not concepts or number != last:
                 concepts.append([])
             concepts[-1].append(group)
+            last = number
         members = [i for own in concepts for group in own[:: -(-len(own) // s.attributed)] for i in group]
-        tokens = encoded.totals(members).forget_tokens
+        tokens = encoded.totals(members).forget_tokens / encoded.loss_scale  # a path is found by shares
 
         def asking(batch: Batch) -> Callable[[], torch.Tensor]:
             labels = batch.tensors.labels.to(vlm.device)

@@ -25,6 +25,8 @@ class RetrainSettings(LoraSettings):
         samples_per_step: samples drawn for a step, shuffled and dealt out, epoch after epoch.
     """
 
+    # An aimed start looks for what is to be forgotten, and here nothing is.
+    choices: ClassVar[dict[str, tuple[str, ...]]] = {**LoraSettings.choices, "lora_start": ("random",)}
     ranges: ClassVar[Ranges] = {**LoraSettings.ranges, "samples_per_step": (1, 10_000)}
 
     steps: int = 300

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 
-from unsee.data import Request, Sample
+from unsee.data import Request
 from unsee.errors import UnseeError
 from unsee.losses import squared_distance
 from unsee.methods.base import Data
@@ -50,10 +49,6 @@ class RMU(ForgetRetain[RMUSettings]):
     data: ClassVar[tuple[Data, ...]] = ("truth", "retain")
     settings_class: ClassVar[type[RMUSettings]] = RMUSettings
 
-    def samples(self, built: Sequence[Sample], seed: int = 0) -> list[Sample]:
-        self._seed = seed
-        return super().samples(built, seed)
-
     def end_layer(self, vlm: VisionLanguageModel) -> int:
         return max(1, round(self.settings.depth * vlm.depth))
 
@@ -64,6 +59,7 @@ class RMU(ForgetRetain[RMUSettings]):
                 f"upper_layers = {s.upper_layers:g}, depth = {s.depth:g}: the LoRA begins above the layer whose states "
                 "are read, so nothing could be trained"
             )
+        self._seed = seed
         super().attach(vlm, seed)
 
     def prepare(self, encoded: Encoded, request: Request) -> None:

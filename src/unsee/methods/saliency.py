@@ -35,9 +35,10 @@ def fisher(encoded: Encoded, role: Literal["forget", "retain"], most: int = 24) 
         for batch, _ in encoded.micro_batches(members):
             logits = encoded.vlm.logits(batch.tensors, batch.entering, encoded.layer)
             loss = loss + answer_cross_entropy(logits, batch.tensors.labels.to(logits.device), totals.tokens)
-        for total, gradient in zip(sums, torch.autograd.grad(loss, weights, allow_unused=True), strict=True):
+        scaled = torch.autograd.grad(encoded.loss_scale * loss, weights, allow_unused=True)
+        for total, gradient in zip(sums, scaled, strict=True):
             if gradient is not None:
-                total += gradient.square() / len(chosen)
+                total += (gradient.float() / encoded.loss_scale).square().to(total.dtype) / len(chosen)
     return dict(zip(weights, sums, strict=True))
 
 

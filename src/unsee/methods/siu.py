@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
@@ -11,6 +11,7 @@ import torch
 from unsee.data import Concept, Request, Sample
 from unsee.errors import UnseeError
 from unsee.losses import answer_cross_entropy, dual_masked_kl
+from unsee.methods.answers import to_forget
 from unsee.methods.base import Data, LoraMethod
 from unsee.methods.batch import Batch, Reference, Totals
 from unsee.methods.encoded import Encoded
@@ -81,6 +82,7 @@ class SIU(LoraMethod[SIUSettings]):
     }
 
     def samples(self, built: Sequence[Sample], seed: int = 0) -> list[Sample]:
+        to_forget(built, self.name)  # an error where there is nothing
         ours = ("protected", "variation")
         return [s for s in built if s.facet not in ours or self.settings.protected_pictures]
 
@@ -127,16 +129,17 @@ def _masked_mass(encoded: Encoded, masked: torch.Tensor) -> dict[str, float]:
 def name_tokens(tokenizer: Any, concepts: Iterable[Concept]) -> set[int]:
     """K_V's zeros: tokens of the concepts' names, in all casings, with and without the leading space.
 
-    The name is taken without articles and generic words ("flag of", "logo"); single letters and parts of a character
-    are left alone, since they spell every other word too. A single character of a script without letters is a word.
+    Names and aliases are taken without articles and generic words ("flag of", "logo"); single letters and parts of a
+    character are left alone, since they spell every other word too, and so are "of" and "the" inside a name. A single
+    character of a script without letters is a word.
     """
 
     def spells_others(piece: str) -> bool:
-        return len(piece) < 2 and (piece.isascii() or piece == "\ufffd")
+        return (len(piece) < 2 and (piece.isascii() or piece == "\ufffd")) or piece.lower() in ("of", "the")
 
     found: set[int] = set()
     for concept in concepts:
-        for name in concept.names:
+        for name in dict.fromkeys(replace(concept, name=n, aliases=()).core for n in concept.names):
             for form in {name, name.lower(), name.upper(), name.title(), name.capitalize()}:
                 for text in (form, " " + form):
                     ids = tokenizer(text, add_special_tokens=False)["input_ids"]

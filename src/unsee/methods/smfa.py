@@ -3,7 +3,7 @@
 An adapter is fine-tuned to refuse, then a mask guided by a retaining anchor takes away what interferes with other
 knowledge. The mask is that which others who built the method have published: a number goes where the anchor's has the
 other sign and, both measured by the size of their matrices, is smaller. That the two are compared in the LoRA's B, over
-a common A, is our reconstruction.
+a common A that does not move, is our reconstruction: B's numbers mean the same only as long as A does.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class SMFASettings(ForgetRetainSettings):
             `k rho |a| < |f|`, with rho the Frobenius norm of f's matrix by that of a's; 0: wherever the signs differ.
     """
 
-    # Both LoRAs begin with the same A; an aimed start would move one of them.
+    # Both LoRAs have the same A; an aimed start would move one of them.
     choices: ClassVar[dict[str, tuple[str, ...]]] = {**ForgetRetainSettings.choices, "lora_start": ("random",)}
     ranges: ClassVar[Ranges] = {
         **ForgetRetainSettings.ranges,
@@ -55,11 +55,12 @@ class SMFA(ForgetRetain[SMFASettings]):
     """Two LoRAs are trained side by side, one by `CE(refusals on D_f)`, one, the anchor, by `CE(D_r)`; then what the
     first learned against the second is taken away, and the anchor is dropped.
 
-    Both begin with the same A, so that their B can be compared number by number.
+    Both have the same A, and only B is trained, so that the two can be compared number by number.
     """
 
     name: ClassVar[str] = "smfa"
     paper: ClassVar[str] = "Sculpted Memory Forgetting Adapter, arXiv 2511.20196 (reconstructed)"
+    moves: ClassVar[str] = "LoRA on the language model, its B alone"
     data: ClassVar[tuple[Data, ...]] = ("refusals", "retain")
     settings_class: ClassVar[type[SMFASettings]] = SMFASettings
 
@@ -120,5 +121,5 @@ def _use(vlm: VisionLanguageModel, name: str) -> None:
     """Run the model through one of the adapters; PEFT would take the other's gradients away."""
     vlm.model.set_adapter(name)
     for layer in _layers(vlm):
-        layer.lora_A.requires_grad_(True)
+        layer.lora_A.requires_grad_(False)
         layer.lora_B.requires_grad_(True)

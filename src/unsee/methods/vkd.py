@@ -28,7 +28,7 @@ from unsee.methods.settings import Ranges, TrainingSettings
 from unsee.models import VisionLanguageModel
 from unsee.models.lora import add_copies
 from unsee.models.moved import moved
-from unsee.models.neurons import mlp_ends, most_specific, recording, without
+from unsee.models.neurons import Neurons, mlp_ends, most_specific, recording, without
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,8 @@ class VKDSettings(TrainingSettings):
         moved: pictures are placed and lit anew at every step (`unsee.models.moved`), for the original's features as
             well; False: they are taken as they are.
         forget_teacher: on D_f, the original's features of another picture, the protected one nearest to it in features
-            ("nearest"), of itself with its forget-specific neurons set to 0 ("pruned"), or the mean of the retain
-            pictures ("mean"); or no distillation there ("none").
+            ("nearest"), or the mean of the protected ones ("mean"), or of itself, placed as the trained model sees it,
+            with its forget-specific neurons set to 0 ("pruned"); or no distillation there ("none").
         overshoot: how much further than to the teacher's features the original's own are taken, in the same direction:
             h_T + overshoot * (h_T - h_0). What is learned of one picture reaches others of the concept in part only.
         pruned_share: share of V's MLP neurons that the pruned teacher lacks.
@@ -115,7 +115,8 @@ class VKDSettings(TrainingSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.forget_loss == "none" and (self.forget_teacher == "none" or self.teach_weight == 0):
+        taught = self.forget_teacher != "none" and self.teach_weight > 0
+        if not taught and (self.forget_loss == "none" or self.forget_weight == 0):
             raise UnseeError("nothing forgets: there is neither a teacher on the forget pictures nor a forget_loss")
 
     def share_of_rate(self, step: int) -> float:
@@ -139,12 +140,15 @@ class VKD(Method[VKDSettings]):
     def samples(self, built: Sequence[Sample], seed: int = 0) -> list[Sample]:
         """Those with a picture: what is asked without one never meets the parts that move."""
         shown = [s for s in built if s.picture is not None]
-        return with_truth(to_forget(shown, self.name), self.name) + to_retain(shown, self.name)
+        forget = to_forget(shown, self.name)
+        if self.settings.forget_loss != "none":  # the teacher needs to know of no answer
+            forget = with_truth(forget, self.name)
+        return forget + to_retain(shown, self.name)
 
     def asks(self, step: int) -> frozenset[str]:
         s = self.settings
         begun = step >= s.forget_from * s.steps
-        needed = {"forget": s.forget_loss != "none" and begun, "retain": s.retain_weight > 0}
+        needed = {"forget": s.forget_loss != "none" and s.forget_weight > 0 and begun, "retain": s.retain_weight > 0}
         return frozenset(role for role, is_needed in needed.items() if is_needed)
 
     def attach(self, vlm: VisionLanguageModel, seed: int) -> None:
@@ -167,14 +171,22 @@ class VKD(Method[VKDSettings]):
                 f"depth = {s.depth}, upper_layers = {s.upper_layers:g}: features are compared behind a layer below the "
                 f"first that is trained, which is the vision tower's layer {first + 1}"
             )
-        self._forget, self._retain = (_pictures(encoded.samples, role) for role in ("forget", "retain"))
+        self._forget, shown = (_pictures(encoded.samples, role) for role in ("forget", "retain"))
+        # A user's file may ask of the forget picture what stays true of it; how it looks is not to stay.
+        self._retain = [p for p in shown if p not in self._forget]
+        if not self._retain:
+            raise UnseeError(f"{self.name} needs pictures to be kept, and all there are are to be forgotten")
         with torch.no_grad(), vlm.original():
             held = torch.cat([self._features(vlm, part) for part in _some(vlm, self._retain)])
-            self._taught = {}
-            if s.forget_teacher != "none":
+            self._taught: dict[Picture, torch.Tensor] = {}
+            if s.forget_teacher == "pruned":
+                self._pruned = self._forget_specific(vlm)
+            elif s.forget_teacher != "none":
                 seen = torch.cat([self._features(vlm, part) for part in _some(vlm, self._forget)])
-                taught = self._lesson(encoded, seen, held)
-                aims = taught + s.overshoot * (taught - seen)
+                # A variation of the picture itself shows what is to be forgotten.
+                varied = {sample.picture for sample in encoded.samples if sample.facet == "variation"}
+                others = [i for i, p in enumerate(self._retain) if p not in varied] or [*range(len(held))]
+                aims = self._beyond(self._lesson(seen, held[others]), seen)
                 self._taught = dict(zip(self._forget, aims, strict=True))
         self._scale = held.square().mean()
         self._kept = dict(zip(self._retain, held, strict=True)) if not s.moved else {}
@@ -186,32 +198,39 @@ class VKD(Method[VKDSettings]):
         depth = self.settings.depth
         return (vlm.see_until(pixels, depth) if depth else vlm.see(pixels).projected).float()
 
-    def _lesson(self, encoded: Encoded, seen: torch.Tensor, held: torch.Tensor) -> torch.Tensor:
-        """What the teacher, which lacks the concept, sees in the forget pictures.
+    def _lesson(self, seen: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
+        """What is seen where another picture stands for each to be forgotten: the nearest, or the mean of all.
 
         Args:
-            encoded: the samples, and the model, as the original.
-            seen: what it sees in them.
-            held: what it sees in the pictures to be kept.
+            seen: the original's features of the pictures to be forgotten.
+            others: those of protected pictures.
         """
-        s, vlm = self.settings, encoded.vlm
-        if s.forget_teacher == "mean":
-            return held.mean(0).expand_as(seen)
-        if s.forget_teacher == "nearest":
-            # A variation of the picture itself is the nearest of all, and too near.
-            varied = {sample.picture for sample in encoded.samples if sample.facet == "variation"}
-            others = [i for i, p in enumerate(self._retain) if p not in varied] or [*range(len(held))]
-            near = torch.cdist(seen.flatten(1), held[others].flatten(1)).argmin(1).tolist()
-            return held[[others[i] for i in near]]
-        forget, ends = list(_some(vlm, self._forget)), mlp_ends(vlm, vlm.anatomy.vision)
-        with recording(ends) as heard_forgotten:
-            for part in forget:
-                self._features(vlm, part)
-        with recording(ends) as heard_retained:
-            for part in _some(vlm, self._retain):
-                self._features(vlm, part)
-        with without(ends, most_specific(heard_forgotten, heard_retained, s.pruned_share)):
-            return torch.cat([self._features(vlm, part) for part in forget])
+        if self.settings.forget_teacher == "mean":
+            return others.mean(0).expand_as(seen)
+        return others[torch.cdist(seen.flatten(1), others.flatten(1)).argmin(1)]
+
+    def _beyond(self, taught: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
+        return taught + self.settings.overshoot * (taught - seen)
+
+    def _forget_specific(self, vlm: VisionLanguageModel) -> Neurons:
+        """V's MLP neurons that the pictures to be forgotten use most, by those to be kept."""
+
+        def heard(pictures: Sequence[Picture]) -> Neurons:
+            with recording(mlp_ends(vlm, vlm.anatomy.vision)) as activations:
+                for part in _some(vlm, pictures):
+                    self._features(vlm, part)
+            return activations
+
+        return most_specific(heard(self._forget), heard(self._retain), self.settings.pruned_share)
+
+    def _aims(self, vlm: VisionLanguageModel, pictures: Sequence[Picture], pixels: torch.Tensor) -> torch.Tensor:
+        """What is to be seen in pictures to be forgotten; the pruned teacher sees them as they are placed now."""
+        if self._taught:
+            return torch.stack([self._taught[p] for p in pictures])
+        with torch.no_grad(), vlm.original():
+            seen = self._features(vlm, pixels)
+            with without(mlp_ends(vlm, vlm.anatomy.vision), self._pruned):
+                return self._beyond(self._features(vlm, pixels), seen)
 
     def reading(self, vlm: VisionLanguageModel, step: int) -> contextlib.AbstractContextManager[None]:
         """Pictures asked about are placed and lit anew as well; the reference is the original's on them as they are."""
@@ -250,12 +269,12 @@ class VKD(Method[VKDSettings]):
             else:
                 wanted = torch.stack([self._kept[p] for p in kept])
             terms["distil"] = s.distil_weight * self._far(self._features(vlm, pixels), wanted)
-        if self._taught and s.teach_weight:
+        if s.forget_teacher != "none" and s.teach_weight:
             taught = rng.choices(self._forget, k=s.taught_per_step) if s.moved else self._forget
             pixels = vlm.pixels(taught)
             if s.moved:
                 pixels = moved(pixels, rng)
-            wanted = torch.stack([self._taught[p] for p in taught])
+            wanted = self._aims(vlm, taught, pixels)
             terms["teach"] = s.teach_weight * self._far(self._features(vlm, pixels), wanted)
         return terms
 
