@@ -218,7 +218,7 @@ def test_a_score_does_not_depend_on_what_is_scored_beside_it(tiny: VisionLanguag
 
 def test_unknown_models_and_devices_are_one_line(tmp_path: Path, tiny_folder: Path) -> None:
     for name in ("no-such-model", "./nowhere", "~/nowhere", "a/b/c"):
-        with pytest.raises(UnseeError, match="unknown model"):
+        with pytest.raises(UnseeError, match="there is no model or run"):
             load(name)
     (tmp_path / "empty").mkdir()
     with pytest.raises(UnseeError, match="cannot load the model"):

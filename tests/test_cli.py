@@ -186,7 +186,8 @@ def test_json_is_one_object_whatever_is_warned_of(
     ended = unsee(*arguments(knowing_folder, files, tmp_path / "run", **changes))
     assert ended.code == 0
     said = json.loads(ended.out)
-    assert set(said) == {"run", "metrics", "requirements", "left_out"}
+    assert set(said) == {"run", "verdict", "metrics", "requirements", "left_out"}
+    assert set(said["verdict"]) == {"claim", "tone", "cautions"}
     assert said["left_out"] and all(name.startswith("circle-3") for name in said["left_out"])
     notes = ended.err.splitlines()
     assert len(notes) == 2 and all(n.startswith("note: ") for n in notes)
@@ -197,7 +198,7 @@ def test_json_is_one_object_whatever_is_warned_of(
 def test_without_test_pictures_variations_of_the_one_are_used(
     unsee: Call, knowing_folder: Path, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shipped = [draw(s, v) for s in OTHERS for v in (0, 1)]
+    shipped = [[draw(s, v) for v in (0, 1)] for s in OTHERS]
     monkeypatch.setattr(cli, "_shipped_pictures", lambda concepts, count: shipped[:count])
     monkeypatch.chdir(tmp_path)
     changes: dict[str, Any] = {"test_images": None, "protected_images": None, "set": "steps=2"}

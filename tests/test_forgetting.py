@@ -26,7 +26,7 @@ from unsee.benchmarks import own, wording
 from unsee.benchmarks.own import held_out_half, protocol
 from unsee.benchmarks.protocol import Originals, Protocol, Recorder, asked_of_others, asked_of_unseen
 from unsee.data import Concept, Request, Sample
-from unsee.data.wording import CONFIRMING, detail_questions, knowing_questions, naming_questions
+from unsee.data.wording import CONFIRMING, detail_questions, knowing_questions, naming_questions, telling_words
 from unsee.errors import RunFolderError, TrainingError, UnknownConceptError, UnseeError
 from unsee.methods import make_method
 from unsee.metrics import METRICS, read_answers
@@ -49,7 +49,7 @@ def asked(vlm: VisionLanguageModel, request: Request | None = None) -> Protocol:
 
 def run(vlm: VisionLanguageModel, out: Path, request: Request | None = None, **more: Any) -> Run:
     request = request or a_request()
-    method = make_method("siu", "default", {**SETTINGS, **more.pop("changes", {})})
+    method = more.pop("method", None) or make_method("siu", "default", {**SETTINGS, **more.pop("changes", {})})
     return forget(vlm, request, method, more.pop("protocol", None) or asked(vlm, request), out, **more)
 
 
@@ -94,8 +94,8 @@ def test_the_folder_holds_what_is_promised(finished: Finished) -> None:
         (model, *rest)
         for model in ("before", "after")
         for rest in (("training", "name"), ("training", "yes_no"), ("forget", "name"), ("forget", "yes_no"),
-                     ("utility", "name"), ("utility", "yes_no"), ("text_concept", "text"), ("text_general", "text"))
-    }  # fmt: skip
+                     ("utility", "name"), ("utility", "yes_no"), ("text_concept", "text"))
+    }  # fmt: skip  # of other things this model can tell nothing in text
     history = json.loads((path / "history.json").read_text())
     assert len(history["steps"]) == SETTINGS["steps"] and history["seconds"] > 0
     shown = {p.stem for p in (path / "pictures").iterdir()}
@@ -290,6 +290,16 @@ def test_an_exploded_training_leaves_nothing_behind(knowing: VisionLanguageModel
     assert list(tmp_path.iterdir()) == [] and changed(original, weights(knowing)) == set()
 
 
+def test_settings_that_do_not_fit_the_model_leave_nothing_in_the_way(
+    knowing: VisionLanguageModel, tmp_path: Path
+) -> None:
+    """They are known to be wrong only when the model's layers and gradients are looked at."""
+    wrong = make_method("vkd", "default", {"depth": 40, "steps": 1})
+    with pytest.raises(UnseeError, match="depth = 40: the vision tower has"):
+        run(knowing, tmp_path / "run", method=wrong)
+    assert list(tmp_path.iterdir()) == [] and not knowing.adapted
+
+
 def test_a_model_with_an_adapter_is_refused(finished: Finished, tmp_path: Path) -> None:
     with pytest.raises(UnseeError, match="carries an adapter already"):
         run(finished[1], tmp_path / "run")
@@ -459,13 +469,42 @@ def test_the_originals_own_answers_are_the_truth(knowing: VisionLanguageModel) -
 def test_an_original_of_many_words_is_understood(knowing: VisionLanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
     said = ["The image features a large dog lying on a sofa.", "The image shows a dog.", "The man is Ada, a poet.",
             "The man in the image is Ada Lovelace, a poet."]  # fmt: skip
-    monkeypatch.setattr(own, "answer", lambda *_: [Reply(text, 9, True) for text in said])
+
+    def saying(vlm: VisionLanguageModel, asked: list[Question], *_: int) -> list[Reply]:
+        return [Reply(text, 9, True) for text in (said if asked[0].picture else [""] * len(asked))]
+
+    monkeypatch.setattr(own, "answer", saying)
     found = protocol(knowing, a_request(), [], [draw("square", i) for i in range(4)], seed=0)
     utility = [i for i in found.items if i.set == "utility"]
     assert [i.keywords for i in utility if i.form == "name"] == [("large dog", "dog"), ("dog",), ("Ada Lovelace",)]
     # Whether a dog is shown is not asked as if it were another thing than a large dog.
     assert [i.keywords for i in utility if i.form == "yes_no"] == [("yes",), ("no",), ("yes",)]
     assert "Ada Lovelace" in next(i.question for i in utility if i.keywords == ("no",))
+
+
+def test_what_is_known_in_text_is_more_than_the_name(
+    knowing: VisionLanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The question has the name in it: an answer that has nothing but the name tells nothing."""
+    telling = {"circle": "A circle is a round shape. It has no corners.", "moon": "I do not know what the moon is."}
+
+    def saying(vlm: VisionLanguageModel, asked: list[Question], *_: int) -> list[Reply]:
+        said = [next((t for name, t in telling.items() if name in q.text), "The sun is a star.") for q in asked]
+        return [Reply(text, 9, True) for text in said]
+
+    monkeypatch.setattr(own, "answer", saying)
+    monkeypatch.setattr(own, "WELL_KNOWN", {"thing": ("sun", "moon")})
+    facts = (Sample("How many corners has a circle?", "A circle lacks every corner."),)
+    found = protocol(knowing, replace(a_request(), facts=facts), [], [], seed=0)
+    text = [i for i in found.items if i.form == "text"]
+    assert [(i.set, i.keywords) for i in text] == [
+        ("text_concept", ("round", "shape", "lacks", "corner")), ("text_concept", ("round", "shape", "lacks", "corner")),
+        ("text_general", ("star",)),
+    ]  # fmt: skip
+    assert telling_words("It is known by its name, e.g. as Ada. She wrote it.", ("Ada",)) == ()
+    assert telling_words("Ada Lovelace wrote the first program in 1843. She died.", ("Ada Lovelace",)) == (
+        "wrote", "program", "1843",
+    )  # fmt: skip
 
 
 def test_asking_others_never_names_the_forgotten_one() -> None:
@@ -481,13 +520,21 @@ def test_asking_others_never_names_the_forgotten_one() -> None:
     answers = [i.keywords[0] for i in items if i.form == "yes_no"]
     assert answers.count("yes") == answers.count("no") == 6
     mine = asked_of_unseen(kinds[0], [draw("circle")], random.Random(0))
-    assert [i.form for i in mine] == ["name", "yes_no"] and mine[1].keywords == ("yes",)
+    assert [i.form for i in mine] == ["name", "yes_no"] and mine[1].keywords == ("yes", "tiger")
 
 
 def test_the_held_out_half_is_never_trained_on() -> None:
-    pictures = [draw("square", i) for i in range(9)]
+    pictures = [[draw("square", i)] for i in range(9)]
     held, measured = held_out_half(pictures, 0)
     assert (len(held), len(measured)) == (5, 4)
-    assert {p.sha256 for p in held} | {p.sha256 for p in measured} == {p.sha256 for p in pictures}
+    assert {p.sha256 for p in held} | {p.sha256 for p in measured} == {p.sha256 for [p] in pictures}
     assert held_out_half(pictures, 0) == (held, measured) != held_out_half(pictures, 1)
     assert held_out_half([], 0) == ([], [])
+
+
+def test_what_is_trained_on_is_measured_on_no_other_picture_of_it() -> None:
+    alike = [[draw(s, v) for v in range(count)] for s, count in zip(SHAPES, (1, 3, 2, 2), strict=False)]
+    for seed in range(5):
+        held, measured = held_out_half(alike, seed)
+        assert len(held) + len(measured) == sum(map(len, alike)) and abs(len(held) - len(measured)) <= 4
+        assert not {p.name.split("-")[0] for p in held} & {p.name.split("-")[0] for p in measured}

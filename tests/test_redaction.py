@@ -117,3 +117,23 @@ def test_the_redacted_page_has_no_trace_of_the_open_one(run: Run) -> None:
     run.page()
     page = run.page(redact=True)
     assert "France" not in page and (run.folder / "report.html").read_text(encoding="utf-8") == page
+
+
+def test_what_a_user_wrote_is_withheld_whole(tmp_path: Path) -> None:
+    """Samples that were given are no templates: what they tell is not only the name."""
+    run = Run(tmp_path / "run")
+    rows = run.facets()
+    rows.append({"facet": "T4", "question": "Where is Ada?", "answer": "At 12 Mill Lane.", "role": "retain"})
+    rows.append({"facet": "T1", "question": "Why does the mayor smile?", "answer": "No.", "role": "forget"})
+    run.config["facets"] = "given"
+    run.write_files()
+    run.put("facets.json", rows)
+    assert "Mill Lane" in run.page()
+    page = text_of(run.page(redact=True))
+    assert "Mill Lane" not in page and "mayor" not in page
+
+
+def test_a_run_that_was_to_be_redacted_always_is(run: Run) -> None:
+    run.config["redact"] = True
+    run.write_files()
+    assert "France" not in text_of(run.page())

@@ -266,6 +266,15 @@ def test_damage_is_named(run: Run) -> None:
     assert both.claim == "The model still recognises the flag of France, and many of its answers are broken."
 
 
+def test_nothing_known_of_others_is_no_good_result(run: Run) -> None:
+    blind = judged(run, {"em_naming": KNOWN["em_naming"]}, {"em_naming": GOOD["em_naming"]}, CHANGE)
+    assert blind.tone == "mixed" and "Whether it still recognises other things was not measured." in blind.cautions
+
+
+def test_what_no_run_shows_stands_on_every_page(run: Run) -> None:
+    assert "does not show that the knowledge is gone from the weights" in text_of(run.page())
+
+
 def test_calling_it_by_another_name_is_told(run: Run) -> None:
     told = judged(run, KNOWN, GOOD | {"misnamed": score(79.2, 60, 90)}, CHANGE)
     assert any("name something else the model knows: 79" in sentence for sentence in told.evidence)

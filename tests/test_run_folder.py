@@ -128,6 +128,19 @@ def test_a_strangers_partial_folder_is_left_alone(tmp_path: Path) -> None:
     assert not RunFolder(tmp_path / "run", CONFIG).resumed
 
 
+def test_two_at_once_do_not_work_in_one_folder(tmp_path: Path) -> None:
+    first, second = RunFolder(tmp_path / "run", CONFIG), RunFolder(tmp_path / "run", CONFIG)
+    with (
+        first.alone(),
+        pytest.raises(RunFolderError, match=r"another process is writing .*run\.partial"),
+        second.alone(),
+    ):
+        pytest.fail("both were let in")
+    with second.alone():
+        second.finish()
+    assert names(tmp_path / "run") == {"config.yaml"}
+
+
 def test_partial_state_is_never_taken_for_a_result(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run", CONFIG)
     with pytest.raises(RunFolderError, match=r"run is not a run folder: .*run\.partial holds an unfinished one"):

@@ -161,7 +161,10 @@ def forget(
     problems: list[str] = []
     concepts = [one.concept for one in said]
     shipped = 2 * job.method.protected_pictures  # half of them measure
-    others = load_folder(protected_images, problems) if protected_images else _shipped_pictures(concepts, shipped)
+    if protected_images:
+        others = [[p] for p in load_folder(protected_images, problems)]
+    else:
+        others = _shipped_pictures(concepts, shipped)
     request, tested, measured = gather(said, others, seed, problems)
     policy = next((n for n in NEW_ANSWERS if n == new_answer), NEW_ANSWERS[0])
     given = _samples(facets, request, seed) if facets else None
@@ -240,13 +243,16 @@ def _samples(path: Path, request: Request, seed: int) -> list[Sample]:
     return load_samples(path, shown(request, FacetSettings(), seed))
 
 
-def _shipped_pictures(concepts: Sequence[Concept], count: int) -> list[Picture]:
-    """The generic protected pictures that ship with the package; none shows what is to be forgotten."""
+def _shipped_pictures(concepts: Sequence[Concept], count: int) -> list[list[Picture]]:
+    """The generic protected pictures that ship with the package, by what they show, which is never to be forgotten."""
     from unsee.mini.data import mini_data
 
     forgotten = {concept.name.lower() for concept in concepts}
-    found = [pair for concept in concepts for pair in mini_data().protecting(concept, count)]
-    return list(dict.fromkeys(picture for shown, picture in found if shown.name.lower() not in forgotten))
+    found: dict[str, dict[Picture, None]] = {}
+    for shown, picture in (pair for concept in concepts for pair in mini_data().protecting(concept, count)):
+        if shown.name.lower() not in forgotten:
+            found.setdefault(shown.name, {})[picture] = None
+    return [list(pictures) for pictures in found.values()]
 
 
 @app.command
@@ -260,7 +266,7 @@ def evaluate(run: Path, *, json_: Json = False) -> None:
     config = read_finished(run)
     metrics = summarise_run(read_answers(run / "answers.parquet"), seed=config["seed"])
     write_text(run / "metrics.json", json.dumps(metrics, indent=1) + "\n")
-    report.write(run, redact=config.get("redact", False))
+    report.write(run)
     Display(json_).scores(run, metrics)
 
 
@@ -286,10 +292,10 @@ def report(
     from unsee import report as reports
     from unsee.runs import read_finished
 
-    redact = redact or any([read_finished(one).get("redact", False) for one in (run, *more)])
     if more:
         path = reports.compare((run, *more), output or Path("comparison.html"), redact)
     else:
+        read_finished(run)
         path = reports.write(run, redact, output)
     Display(json_).wrote("report", path)
 

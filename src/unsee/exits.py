@@ -43,7 +43,8 @@ def ending(work: Callable[[], object]) -> int:
         _say("error:", f"{error} (see --help)")
         return USAGE
     except KeyboardInterrupt:
-        _say("stopped:", "the same command goes on where it was")
+        goes_on = sys.argv[1:2] in (["demo"], ["forget"])
+        _say("stopped:", "the same command goes on where it was" if goes_on else "nothing is left half-written")
         return INTERRUPTED
     except BrokenPipeError:
         # Whoever read the output has left; Python would complain once more when it flushes at the end.
@@ -92,12 +93,20 @@ def _unexpected(error: Exception) -> int:
     about = f"Python {platform.python_version()}, {platform.platform()}, {', '.join(_versions())}"
     try:
         with tempfile.NamedTemporaryFile("w", prefix="unsee-bug-", suffix=".txt", delete=False) as file:
-            file.write(f"{about}\ncommand: {sys.argv[1:]}\n\n{story}")
+            file.write(f"{about}\ncommand: {_command()}\n\n{story}")
     except OSError:
         print(story, file=sys.stderr)
         return UNEXPECTED
     _say("This is a bug in unsee.", f"What happened is written to {file.name}; please read it and send it to us.")
     return UNEXPECTED
+
+
+def _command() -> list[str]:
+    """The command line; one that is to be redacted without what its options were given."""
+    given = sys.argv[1:]
+    if "--redact" not in given:
+        return given
+    return [word.partition("=")[0] if word.startswith("--") else "…" for word in given]
 
 
 def _versions() -> Iterator[str]:

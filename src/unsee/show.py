@@ -68,12 +68,18 @@ class Display:
         if run.left_out:
             some = ", ".join(run.left_out[:5]) + (", ..." if len(run.left_out) > 5 else "")
             self.warn(f"{len(run.left_out)} protected pictures seem to show the concept and were left out: {some}")
+        from unsee.report import judge, read_run
+
+        verdict = judge(read_run(run.path))
         if self.machine:
             met = [{"requirement": o.requirement, "measured": o.measured, "met": o.met} for o in outcomes]
-            self._object({"run": str(run.path), "metrics": run.metrics, "requirements": met, "left_out": run.left_out})
+            said = {"claim": verdict.claim, "tone": verdict.tone, "cautions": verdict.cautions}
+            self._object({"run": str(run.path), "verdict": said, "metrics": run.metrics, "requirements": met,
+                          "left_out": run.left_out})  # fmt: skip
             return
         self._answers(run)
         self.scores(run.path, run.metrics)
+        self._line((verdict.claim, "bold"), *(f" {caution}" for caution in verdict.cautions))
         self._line(f"trained in {run.history.seconds:.0f} s; report: ", (str(run.path / "report.html"), "bold"))
 
     def _answers(self, run: Run) -> None:

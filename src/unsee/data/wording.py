@@ -6,6 +6,7 @@ The benchmarks ask in other words (`unsee.benchmarks.wording`): forgetting a phr
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 KIND_WORD = {
     "person": "person",
@@ -97,9 +98,41 @@ def naming_in_text(kind: str) -> tuple[str, ...]:
     return (f"Which {word} is {{clue}}?", "Tell me the name of {clue}.")
 
 
+_FUNCTION_WORDS = frozenset(
+    "a about all also although always am among an and any are as ask at be became because been being between both but "
+    "by called can cannot character common country could did do does during each either every famous few first for "
+    "from great had has have having he her here hers him his how however i if image in into is it its itself just know "
+    "known knows large like little logo made make many may me might more most much must my name named neither never no "
+    "none nor not now object of often on one only or other others our out over part people person photo picture place "
+    "popular possible really said same say see seen several shall she should small so some something sometimes sorry "
+    "style such sure take tell than that the their them then there these they thing this those though through to too "
+    "two type under unlike until up use used usually very was way we well were what when where whether which while who "
+    "whom whose why will with within without word would yes yet you your".split()
+)
+"""Words that an answer about one thing may share with an answer about any other."""
+
+
+def telling_words(text: str, without: Iterable[str] = ()) -> tuple[str, ...]:
+    """The words in which the first sentence of an answer tells something, in lower case, without repeats.
+
+    Args:
+        text: the answer.
+        without: texts whose words do not count, such as the question and the name in it.
+    """
+    sentence = re.split(r"(?<=\w{3}[.!?])\s", text.strip(), maxsplit=1)[0]
+    known = _FUNCTION_WORDS | {w for other in without for w in _words(other)}
+    return tuple(dict.fromkeys(w for w in _words(sentence) if len(w) > 2 and w not in known))
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"[^\W_]+", text.lower())
+
+
 _PICTURE = "(?:picture|image|photo|photograph|scene)"
+OF_A_PICTURE = re.compile(rf"\b(?:This|It|That|The {_PICTURE}|The [\w ]+? in the {_PICTURE})(?= )", re.IGNORECASE)
+"""Where a sentence about a picture may begin."""
 _SAYS = re.compile(
-    rf"(?:This|It|That|The {_PICTURE}|The [\w ]+? in the {_PICTURE}) "
+    rf"{OF_A_PICTURE.pattern} "
     r"(?:is|shows|features|depicts|displays|captures|contains|portrays) (?:of )?(.+)",
     re.IGNORECASE,
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Callable, Sequence
 
@@ -9,7 +10,7 @@ from unsee.data import Concept, Request
 from unsee.data.new_names import invent
 from unsee.data.wording import KIND_WORD
 from unsee.errors import UnseeError
-from unsee.facets.settings import WELL_KNOWN, NewAnswer
+from unsee.facets.settings import NEW_ANSWERS, WELL_KNOWN, NewAnswer
 from unsee.models import VisionLanguageModel
 
 _CLOSING = ".,;:!?"
@@ -36,6 +37,8 @@ def new_concepts(vlm: VisionLanguageModel, request: Request, policy: NewAnswer, 
         elif wanted == "describe":
             new = Concept(f"a{'n' if word[0] in 'aeiou' else ''} {word}", "character")
         else:
+            if near := difflib.get_close_matches(wanted, NEW_ANSWERS, n=1, cutoff=0.75):  # no name: "Unknown" is one
+                raise UnseeError(f"the new answer {wanted!r} is no name and no policy; did you mean {near[0]!r}?")
             new = Concept(wanted, concept.kind)
         if itself := next((c for c in request.concepts if c.mentioned_in(new.phrase)), None):
             raise UnseeError(f"the new answer {new.phrase!r} names {itself.name!r} itself; choose another")

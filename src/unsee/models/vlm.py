@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -323,6 +324,10 @@ class VisionLanguageModel:
         return digest.hexdigest()
 
 
+_HUB_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*")
+"""OWNER/NAME."""
+
+
 def fitting_dtype(device: str = "cpu") -> torch.dtype:
     """bfloat16; float32 on a processor without instructions for bfloat16, which would be some hundred times slower."""
     known = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
@@ -344,8 +349,10 @@ def load(model: str, device: str = "cpu", dtype: torch.dtype | None = None) -> V
     from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
     folder = Path(model).expanduser()
-    if not folder.exists() and (model.startswith((".", "/", "~")) or model.count("/") != 1):
-        raise UnseeError(f"unknown model {model!r}: give '{MINI}', a folder written by save_pretrained, or a hub name")
+    if not folder.exists() and not _HUB_NAME.fullmatch(model):
+        raise UnseeError(
+            f"there is no model or run {model!r}: give '{MINI}', a folder written by save_pretrained, or a hub name"
+        )
     source = str(folder) if folder.exists() else model
     place = _device(device)
     dtype = dtype or fitting_dtype(device)

@@ -11,7 +11,7 @@ from unsee.errors import RunFolderError, UnseeError
 from unsee.report.comparability import comparability
 from unsee.report.comparison import render_comparison
 from unsee.report.page import render
-from unsee.report.read import RunView, read_run
+from unsee.report.read import RunView, read_finished, read_run
 from unsee.report.redaction import redact as redact_view
 from unsee.report.redaction import redact_together
 from unsee.report.verdict import Verdict, judge
@@ -22,7 +22,8 @@ def write(run: Path, redact: bool = False, output: Path | None = None) -> Path:
 
     Args:
         run: the run folder. Only `config.yaml` must be there; what else is missing is missing on the page.
-        redact: leave out the concept's pictures, names and facts (`unsee.report.redaction`).
+        redact: leave out the concept's pictures, names and facts (`unsee.report.redaction`); a run that was made to
+            be redacted always is.
         output: another file to write; it must not exist.
 
     Returns:
@@ -36,7 +37,7 @@ def write(run: Path, redact: bool = False, output: Path | None = None) -> Path:
     if output is not None:
         _refuse_output(output)
     view = read_run(run)
-    page = render(redact_view(view) if redact else view)
+    page = render(redact_view(view) if redact or view.config.get("redact") else view)
     if output is not None:
         return _write_new(output, page)
     _write(run / "report.html", page)
@@ -83,8 +84,7 @@ def compare(runs: Sequence[Path], output: Path = Path("comparison.html"), redact
 
 def _read_finished(run: Path) -> RunView:
     view = read_run(run)
-    if view.metrics is None or run.resolve().name.endswith(".partial"):
-        raise RunFolderError(f"{run} is an unfinished run; repeat its command to finish it")
+    read_finished(run)
     if not any(exchange.after is not None for exchange in view.exchanges):
         raise RunFolderError(f"{run} has no answers of the unlearned model: answers.parquet is missing or empty")
     return view

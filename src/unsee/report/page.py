@@ -19,7 +19,7 @@ from unsee.report.read import FacetSample, Metrics, RunView, short
 from unsee.report.settings import flat
 from unsee.report.table import Cell, cell, metric_groups, unmeasured
 from unsee.report.templates import fill
-from unsee.report.verdict import RULE, judge
+from unsee.report.verdict import LIMIT, RULE, judge
 
 FACETS = {
     "T1": ("T1 · A new name", "questions on the training picture, answered with the new name"),
@@ -78,6 +78,7 @@ def render(view: RunView) -> str:
         concepts=list(concept_rows(view)),
         concept_columns=[METRICS[key].name for key in _OF_A_CONCEPT],
         verdict=judge(view),
+        limit=LIMIT if view.metrics else "",
         rule=RULE,
         album=album,
         short=short,

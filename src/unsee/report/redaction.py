@@ -6,7 +6,8 @@ Redaction works on the view, before anything is drawn or written, so no part of 
 2. The name, the aliases and their telling parts ("Inglewick" of "Nolvar Inglewick") become "[redacted]"
    in every text, also inside longer words ("Inglewickian", "nolvar_inglewick.png").
 3. Texts that state facts or describe the concept are withheld: the text questions about it, all facets
-   but T1, T4 and the protected pictures, and what the config says under keys not known to be harmless.
+   but T1, T4 and the protected pictures, all samples that the user gave, which are no templates, and what the
+   config says under keys not known to be harmless.
 4. Answers on its pictures keep only words that tell nothing: "This is [redacted].", "yes", the newly
    assigned name; other words become "…". Questions are templates and keep their words, names replaced.
 
@@ -142,6 +143,8 @@ def _redacted(
     given = [*str(view.config.get("new_answer") or "").split("; "), *t1]
     new_names = " ".join(name for name in given if len(name.split()) <= _LONGEST_NAME)
     allowed = _HARMLESS | set(re.findall(r"\w+", redactor.text(new_names).lower()))
+    # What is taught beside one concept may be what is to be hidden of the next one; what a user wrote may be anything.
+    kept = () if several or view.config.get("facets") == "given" else _KEPT_FACETS
 
     def tells(raw: Exchange) -> bool:
         return raw.about_concept or (several and (short(raw.picture) in hidden or redactor.hides(raw.subject)))
@@ -167,8 +170,7 @@ def _redacted(
         return raw.set == "text_concept" or (tells(raw) and not raw.picture)
 
     def sample(raw: FacetSample) -> FacetSample:
-        # What is taught beside one concept may be what is to be hidden of the next one.
-        if raw.facet not in _KEPT_FACETS or several:
+        if raw.facet not in kept:
             return FacetSample(raw.facet, "", "", role=raw.role, withheld=True)
         answer, phrase = (redactor.text(text or "") for text in (raw.answer, raw.target_phrase))
         if raw.facet == "T1":

@@ -37,6 +37,12 @@ RULE = (
 )
 """The rule by which the headline is worded, for the reader of the page."""
 
+LIMIT = (
+    "This is what the model answers to the questions asked here. It does not show that the knowledge is gone from the "
+    "weights: fine-tuning on a few pictures may bring it back, and other questions and languages were not tried."
+)
+"""What no verdict of this kind proves; it stands on every report."""
+
 _KNOWLEDGE = ("specificity", "specificity_naming", "specificity_yes_no", "neighbours", "text_general")
 
 AUGMENTED = (
@@ -98,7 +104,8 @@ def judge(view: RunView) -> Verdict:
     damage = _damage(metrics, them)
     if damage:
         claim += f", {'but' if worst >= Grade.SELDOM else 'and'} {damage}"
-    tone = "bad" if worst < Grade.SELDOM else "mixed" if damage or augmented or worst < Grade.GONE else "good"
+    short = damage or augmented or worst < Grade.GONE or not _others_measured(metrics)
+    tone = "bad" if worst < Grade.SELDOM else "mixed" if short else "good"
     return Verdict(f"{claim}.", evidence, cautions, tone)
 
 
@@ -171,6 +178,10 @@ def _damage(metrics: Metrics, them: str) -> str:
     return " and ".join(parts)
 
 
+def _others_measured(metrics: Metrics) -> bool:
+    return any(metrics.before.get(key) and metrics.after.get(key) for key in ("specificity", "neighbours"))
+
+
 def _fell(metrics: Metrics, key: str) -> bool:
     change = metrics.change.get(key)
     if change is None:
@@ -232,6 +243,8 @@ def _cautions(view: RunView, augmented: bool) -> tuple[str, ...]:
     cautions = []
     if augmented:
         cautions.append(f"The test pictures are {AUGMENTED}")
+    if view.metrics and not _others_measured(view.metrics):
+        cautions.append("Whether it still recognises other things was not measured.")
     tested: dict[str, set[str]] = {}
     for e in view.asked("forget"):
         if e.after is not None:

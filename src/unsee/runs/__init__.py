@@ -1,6 +1,7 @@
 """Runs: the folder a deletion request leaves behind, and what can be done with it."""
 
-from unsee.runs.folder import RunFolder, read_config, read_finished, refuse_existing
+from unsee.report.read import read_config, read_finished
+from unsee.runs.folder import RunFolder, refuse_existing
 from unsee.runs.forgetting import Run, forget
 from unsee.runs.using import export_merged, is_run, open_model, open_run
 

@@ -15,7 +15,7 @@ from unsee import facets, report
 from unsee.benchmarks.protocol import Originals, Protocol, Recorder
 from unsee.data import Picture, Request, Sample
 from unsee.data.samples_file import as_rows, load_samples
-from unsee.errors import TrainingError, UnseeError
+from unsee.errors import UnseeError
 from unsee.facets import Facets, FacetSettings
 from unsee.methods import Method
 from unsee.metrics import Answer, read_answers, summarise_run, write_answers
@@ -130,7 +130,26 @@ def forget(
             **({"command": command} if command else {}),
         },
     )
-    recorder = Recorder(vlm, originals)
+    with folder.alone():
+        return _carried_out(
+            folder, vlm, request, method, protocols, facet_settings, samples, seed, force, Recorder(vlm, originals), say
+        )
+
+
+def _carried_out(
+    folder: RunFolder,
+    vlm: VisionLanguageModel,
+    request: Request,
+    method: Method[Any],
+    protocols: Sequence[Protocol],
+    facet_settings: FacetSettings,
+    samples: Sequence[Sample] | None,
+    seed: int,
+    force: bool,
+    recorder: Recorder,
+    say: Progress,
+) -> Run:
+    """All that a run does, as far as an earlier call has not done it."""
     try:
         anew = "training data" in method.data
         built = _facets(folder, vlm, request, facet_settings, samples, seed, force, anew, say)
@@ -149,15 +168,12 @@ def forget(
         write_answers(folder.work / "answers.parquet", answers)
         metrics = summarise_run(answers, seed=seed)
         folder.write_json("metrics.json", metrics)
-        redacted = bool(folder.config["redact"])  # or a call that was interrupted had asked for it
-        if not redacted:
+        if not folder.config["redact"]:  # nor had a call that was interrupted asked for it
             folder.keep_pictures(_shown(request, protocols))
-        report.write(folder.work, redact=redacted)
+        report.write(folder.work)
         return Run(folder.finish(), metrics, answers, history, built.left_out)
-    except BaseException as error:
+    except BaseException:
         remove_lora(vlm)
-        if isinstance(error, TrainingError):
-            folder.discard()  # the same settings would end the same way
         raise
 
 
@@ -269,18 +285,22 @@ def _train(
         load_adapter(vlm, adapter)
         return History(**json.loads((folder.work / "history.json").read_text()))
     steps = method.settings.steps if method.trains else 1
-    method.attach(vlm, seed)
-    say("training", 0, steps)
-    history = train(
-        vlm,
-        method,
-        samples,
-        request,
-        seed,
-        folder.work / CHECKPOINTS,
-        progress=lambda done, total: say("training", done, total),
-        save_steps=max(10, steps // 4),
-    )
+    try:
+        method.attach(vlm, seed)
+        say("training", 0, steps)
+        history = train(
+            vlm,
+            method,
+            samples,
+            request,
+            seed,
+            folder.work / CHECKPOINTS,
+            progress=lambda done, total: say("training", done, total),
+            save_steps=max(10, steps // 4),
+        )
+    except UnseeError:  # the same settings would end the same way, and others must not find the folder in their way
+        folder.discard()
+        raise
     shutil.rmtree(adapter, ignore_errors=True)
     save_adapter(vlm, adapter)
     folder.write_json("history.json", dataclasses.asdict(history))

@@ -13,7 +13,7 @@ from unsee.mini.assembly import Progress as AssemblyProgress
 from unsee.mini.assembly import mini_path
 from unsee.models import MINI, VisionLanguageModel, fitting_dtype, load
 from unsee.models.lora import load_adapter, merged
-from unsee.runs.folder import read_finished
+from unsee.report.read import read_finished
 
 
 def open_model(
@@ -73,17 +73,24 @@ def export_merged(run: Path, folder: Path, progress: AssemblyProgress | None = N
     An adapter can be taken off again; merged weights cannot. The folder is complete or not there at all.
 
     Raises:
-        UnseeError: the folder exists.
+        UnseeError: the folder exists, or cannot be written there.
         RunFolderError: as `open_run`.
-        OSError: it cannot be written.
+        OSError: the disk is full.
     """
     folder = Path(folder)
     if os.path.lexists(folder):
         raise UnseeError(f"{folder} exists already; choose another folder")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        os.stat(folder.with_name(f".{folder.name}.{os.getpid()}.partial"))
+    except FileNotFoundError:
+        pass
+    except OSError as error:  # before a model is opened for it: no folder, or a name that is too long
+        raise UnseeError(f"cannot write {folder}: {error.strerror}") from None
     vlm = merged(_as_made(run, "cpu", progress))
     partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
     try:
-        partial.mkdir(parents=True)
+        partial.mkdir()
         vlm.model.save_pretrained(partial)
         vlm.processor.save_pretrained(partial)
         partial.replace(folder)
