@@ -96,7 +96,7 @@ def answers(model: str, concept: str, forgotten: int = 0, kept: int = 10, odd: b
 def original(concept: str, sizes: Sizes) -> Record:
     said = [dataclasses.asdict(a) for a in answers("before", concept)]
     return {"line": "original", "concept": concept, "sizes": dataclasses.asdict(sizes), "wall_seconds": 9.0,
-            "answers": said}  # fmt: skip
+            "versions": {"weights": "ab"}, "answers": said}  # fmt: skip
 
 
 def run(job: Job, forgotten: int, kept: int, seconds: float = 60.0, error: str | None = None) -> Record:

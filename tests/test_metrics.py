@@ -168,11 +168,15 @@ def test_em_counts_aliases_and_leaves_questions_that_want_a_no_aside() -> None:
 
 
 def test_efficacy_looks_at_the_training_picture_alone() -> None:
-    answers = rows(["tiger", "a cat", "a cat", "a cat"], set="training", picture="p") + rows(["tiger"] * 4)
+    asked = rows(["tiger", "a cat", "a cat", "a cat"], set="training", picture="p")
+    answers = [replace(a, question=f"What is {a.item}?") for a in asked] + rows(["tiger"] * 4)
     score = METRICS["efficacy"].score(answers)
     assert score is not None
     assert (score.value, score.n, score.clusters) == (75, 4, 4)  # the picture is given: questions are the units
     assert 0 <= score.low < 75 < score.high <= 100
+    again = [replace(a, item=f"1/{a.item}") for a in answers]  # a run with another seed, asked the same
+    both = METRICS["efficacy"].score(answers + again)
+    assert both is not None and (both.n, both.clusters) == (8, 4)
 
 
 @pytest.mark.parametrize(

@@ -154,14 +154,28 @@ def test_a_bug_in_one_run_does_not_stop_the_others(
     assert ran == ["ga", "ga", "gd"] and [results.of(job) is None for job in jobs] == [True, True, False]
 
 
-def test_a_line_cut_short_is_taken_off_and_run_again(tmp_path: Path) -> None:
+def test_a_line_cut_short_is_run_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     jobs = [Job("circle", "gd", seed=s, sizes=SMALL) for s in (0, 1)]
     path = file_of(tmp_path, [run(j, 8, 9) for j in jobs]).path
     path.write_bytes(path.read_bytes()[:-7])
+    there = path.read_bytes()
     results = Results(path)
+    assert path.read_bytes() == there and "1 lines were cut short" in capsys.readouterr().err
     assert results.of(jobs[0]) and not results.of(jobs[1])
     results.append(run(jobs[1], 8, 9))
+    # Behind the one that was cut short, as in files that were joined.
     assert len(Results(path).all_of(jobs)) == 2
     path.write_bytes(b"no results at all")
     with pytest.raises(ValueError, match="not a file of results"):
         Results(path)
+
+
+def test_files_of_different_precisions_are_not_mixed(tmp_path: Path) -> None:
+    """Joined by `cat`, they would stand in one table."""
+    job = Job("circle", "gd", sizes=SMALL)
+    results = file_of(tmp_path, [run(job, 8, 9)])
+    original = results.original("circle", SMALL)
+    assert original is not None
+    results.append({**original, "concept": "square", "versions": {"weights": "cd"}})
+    with pytest.raises(SystemExit, match="answers of different weights, or of the same in two precisions"):
+        Results(results.path)

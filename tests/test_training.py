@@ -21,6 +21,7 @@ from unsee.errors import TrainingError, UnseeError
 from unsee.methods import gradients as library
 from unsee.methods import make_method
 from unsee.methods.encoded import Encoded
+from unsee.methods.saliency import fisher
 from unsee.methods.siu import SIU
 from unsee.models import VisionLanguageModel, load
 from unsee.models.lora import add_lora, load_adapter, merged, remove_lora, save_adapter, settle_copies
@@ -396,7 +397,7 @@ def test_the_trainers_loss_lies_where_the_trainer_wants_it(
 def test_small_gradients_survive_float16(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def pulled(dtype: torch.dtype, scale: float | None = None) -> torch.Tensor:
         if scale is not None:
-            monkeypatch.setattr(library, "SCALE", scale)
+            monkeypatch.setattr(Encoded, "loss_scale", scale)
         vlm = load(str(tiny_folder), dtype=dtype)
         method = make_method("siu", "paper", {"alpha": 1e-4, "beta": 0.0})
         method.attach(vlm, 0)
@@ -409,3 +410,22 @@ def test_small_gradients_survive_float16(tiny_folder: Path, monkeypatch: pytest.
     scaled, plain = pulled(torch.float16), pulled(torch.float16, 1.0)
     far = [float((found - exact).norm() / exact.norm()) for found in (scaled, plain)]
     assert far[0] < 0.05 < far[1]
+
+
+def test_masks_and_aims_survive_float16(tiny_folder: Path, tmp_path: Path) -> None:
+    """What decides which weights move is made of gradients, too."""
+    found = []
+    for dtype in (torch.float32, torch.float16):
+        vlm = load(str(tiny_folder), dtype=dtype)
+        method = make_method("siu", "default", {"steps": 1, "learning_rate": 1e-9})
+        method.attach(vlm, 0)
+        train(vlm, method, SAMPLES, REQUEST, 0, tmp_path / str(dtype))
+        a = torch.cat([p.detach().float().flatten() for n, p in vlm.model.named_parameters() if "lora_A" in n])
+        assert a.isfinite().all()
+        with torch.no_grad():  # at the start B is 0, and A has no gradient
+            for n, p in vlm.model.named_parameters():
+                if "lora_B" in n:
+                    p.fill_(1e-3)
+        squared = fisher(Encoded(vlm, SAMPLES), "forget")
+        found.append(torch.cat([value.float().flatten() for value in squared.values()]))
+    assert float((found[1] - found[0]).norm() / found[0].norm()) < 0.1

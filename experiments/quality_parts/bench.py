@@ -153,7 +153,10 @@ class Bench:
                 }
             )
         elif original_key(concept, sizes) not in self._asked:
-            recorder.remember(protocol, [Answer(**a) for a in found["answers"]])
+            try:
+                recorder.remember(protocol, [Answer(**a) for a in found["answers"]])
+            except UnseeError as error:
+                raise SystemExit(f"{self.results.path}: {error}; they are not mixed, give another --json") from None
         self._asked.add(original_key(concept, sizes))
 
     def _targets(self, job: Job, request: unsee.Request) -> Facets:

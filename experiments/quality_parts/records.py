@@ -1,16 +1,18 @@
-"""The file of results: one line a run, written as it ends; nothing that is there is ever written again."""
+"""The file of results: one line a run, written as it ends; what is there is never written again, nor taken off."""
 
 from __future__ import annotations
 
 import dataclasses
 import gzip
 import json
+import sys
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
 
 from quality_parts.jobs import Job, Record, Sizes
 
+_GZIP = b"\x1f\x8b\x08"
 RUN, ORIGINAL = "run", "original"
 """Kinds of lines: what a method made of a concept; what the original model says, once for each concept and sizes."""
 
@@ -20,11 +22,16 @@ class Results:
 
     Args:
         path: the file; it need not exist.
+
+    Raises:
+        SystemExit: it holds runs of different models, or of one in two precisions, as joined files may.
     """
 
     def __init__(self, path: Path):
         self.path = path
         self.lines: list[Record] = read(path)
+        if len({r["versions"]["weights"] for r in self.lines if r["line"] == ORIGINAL}) > 1:
+            raise SystemExit(f"{path} holds answers of different weights, or of the same in two precisions: not mixed")
         self._runs = {r["key"]: r for r in self.lines if r["line"] == RUN}
         self._originals = {original_key(r["concept"], Sizes(**r["sizes"])): r
                            for r in self.lines if r["line"] == ORIGINAL}  # fmt: skip
@@ -68,23 +75,43 @@ def append(path: Path, record: Record) -> None:
 
 
 def read(path: Path) -> list[Record]:
-    """All whole lines. A last one that was cut short, by a kill or a full disk, is taken off the file."""
+    """All whole lines. One that was cut short, by a kill or a full disk, is left out and told, wherever it stands:
+    files are joined with `cat`.
+
+    Raises:
+        ValueError: there is no whole line in it.
+    """
     if not path.exists():
         return []
-    raw, found, end = path.read_bytes(), [], 0
-    while end < len(raw):
-        member = zlib.decompressobj(wbits=31)
-        try:
-            text = member.decompress(raw[end:])
-        except zlib.error:
-            break
-        if not member.eof:
-            break
-        found += [json.loads(line) for line in text.splitlines()]
-        end = len(raw) - len(member.unused_data)
-    if end < len(raw):
+    raw, found, at, cut = path.read_bytes(), [], 0, 0
+    while at < len(raw):
+        if (line := _line(raw, at)) is None:
+            cut += 1
+            at = _next(raw, at + 1)
+        else:
+            text, at = line
+            found += [json.loads(row) for row in text.splitlines()]
+    if cut:
         if not found:
             raise ValueError(f"{path} is not a file of results")
-        with path.open("r+b") as file:
-            file.truncate(end)
+        print(f"{path}: {cut} lines were cut short and are left out", file=sys.stderr)
     return found
+
+
+def _line(raw: bytes, at: int) -> tuple[bytes, int] | None:
+    """The gzip member that begins there, and where it ends; None where none does, or not whole."""
+    member = zlib.decompressobj(wbits=31)
+    try:
+        text = member.decompress(raw[at:])
+    except zlib.error:
+        return None
+    return (text, len(raw) - len(member.unused_data)) if member.eof else None
+
+
+def _next(raw: bytes, at: int) -> int:
+    """Where the next whole line begins, or the end."""
+    while (at := raw.find(_GZIP, at)) >= 0:
+        if _line(raw, at) is not None:
+            return at
+        at += 1
+    return len(raw)

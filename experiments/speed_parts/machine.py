@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 import platform
-import resource
 import statistics
-import sys
 import time
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from unsee.models.memory import peak_gib
 
 FLAGS = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "amx_tile", "amx_bf16")
 """What decides how fast a CPU multiplies matrices."""
@@ -48,14 +48,6 @@ def resident_gib(device: torch.device) -> float:
     if not pages.exists():
         return peak_gib(device)
     return int(pages.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**30
-
-
-def peak_gib(device: torch.device) -> float:
-    """The most memory the process has held, since it began (on CUDA: tensors on the device)."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**30
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most / (2**30 if sys.platform == "darwin" else 2**20)
 
 
 def matmul_peak(dtype: torch.dtype, size: int, device: torch.device, seconds: float = 2.0) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -33,6 +34,7 @@ from unsee.methods import make_method
 from unsee.methods.encoded import Encoded
 from unsee.models import answering, load
 from unsee.models.lora_linear import LoraLinear
+from unsee.models.memory import peak_gib
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,7 +136,7 @@ def step_of(path: Any, world: World, samples: Sequence[Sample]) -> dict[str, Any
     optimiser.step()
     synchronise(world.vlm)
     seconds = time.perf_counter() - begin
-    return {"seconds": seconds, "peak_gib": machine.peak_gib(world.vlm.device), "loss": loss}
+    return {"seconds": seconds, "peak_gib": peak_gib(world.vlm.device), "loss": loss}
 
 
 def of_method(task: dict[str, Any], folder: Path, sizes: Sizes, device: str) -> dict[str, Any]:
@@ -168,12 +170,15 @@ def answers(task: dict[str, Any], folder: Path, sizes: Sizes, device: str) -> di
         said = path.answers(asked, sizes.limit)
         synchronise(world.vlm)
         seconds = time.perf_counter() - begin
-    peak = machine.peak_gib(world.vlm.device)
+    peak = peak_gib(world.vlm.device)
     return {"seconds": seconds, "peak_gib": peak, "base_gib": base, **seen, "generated": sum(map(len, said))}
 
 
 def search(task: dict[str, Any], folder: Path, sizes: Sizes, device: str) -> dict[str, Any]:
-    """The batch size that suits the best plain path: seconds a sample for one batch of each size, smallest first."""
+    """The batch size that suits the best plain path: seconds a sample for batches of each size, smallest first.
+
+    The median of three, so that one slow batch is no reason to stop at a smaller size.
+    """
     world = opened(folder, device, task["dtype"])
     path = BestPlain(world)
     tried: dict[int, float] = {}
@@ -194,7 +199,7 @@ def search(task: dict[str, Any], folder: Path, sizes: Sizes, device: str) -> dic
     sizes_tried = sizes.search[0 if trains else 1]
     once(sizes_tried[0])  # warms up
     for size in sizes_tried:
-        tried[size] = once(size)
+        tried[size] = statistics.median(once(size) for _ in range(3))
         if tried[size] > 1.3 * min(tried.values()):
             break
     return {"tried": tried, "best": min(tried, key=lambda size: tried[size])}
@@ -340,7 +345,7 @@ def growth(task: dict[str, Any], folder: Path, sizes: Sizes, device: str) -> dic
         path.train(samples_on_picture(count))
         synchronise(world.vlm)
         seconds[count] = time.perf_counter() - begin
-    return {"seconds": seconds, "peak_gib": machine.peak_gib(world.vlm.device)}
+    return {"seconds": seconds, "peak_gib": peak_gib(world.vlm.device)}
 
 
 def forget(task: dict[str, Any], folder: Path, sizes: Sizes, device: str) -> dict[str, Any]:

@@ -42,10 +42,15 @@ class Table:
         found = [r for r in self.records if all(r["task"].get(k) == v for k, v in wanted.items())]
         return [r["result"] for r in sorted(found, key=lambda r: r["task"].get("repeat", 0))]
 
+    def by_repeat(self, number: str, wanted: Record) -> dict[int, float]:
+        """A number of the tasks that have these entries; a repeat that failed is not there."""
+        found = [r for r in self.records if wanted.items() <= r["task"].items()]
+        return {r["task"].get("repeat", 0): r["result"][number] for r in found}
+
     def ratio(self, number: str, over: Record, under: Record) -> Spread | None:
         """A number of one kind of task by that of another, repeat by repeat."""
-        pairs = zip(self.results(**over), self.results(**under), strict=False)
-        found = tuple(a[number] / b[number] for a, b in pairs)
+        above, below = (self.by_repeat(number, wanted) for wanted in (over, under))
+        found = tuple(above[repeat] / below[repeat] for repeat in sorted(above.keys() & below.keys()))
         return Spread(found) if found else None
 
     def lines(self) -> list[tuple[str, str, str]]:

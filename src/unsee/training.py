@@ -7,9 +7,7 @@ import json
 import math
 import os
 import random
-import resource
 import shutil
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -28,6 +26,7 @@ from unsee.methods.lora_start import aim
 from unsee.methods.settings import LoraSettings, TrainingSettings
 from unsee.models import VisionLanguageModel
 from unsee.models.lora import settle_copies
+from unsee.models.memory import peak_gib, reset_peak
 
 EXPLODED = 50.0
 """A term of the loss further than this, in nats, from where it began is no longer learning anything."""
@@ -233,8 +232,7 @@ def train(
     if not all(steps) or not samples:
         raise UnseeError("there is nothing to train on: no sample to forget, and none to retain")
     begin = time.perf_counter()
-    if vlm.device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(vlm.device)
+    reset_peak(vlm.device)
     read = {i for number, step in enumerate(steps) for i in step if samples[i].role in method.asks(number)}
     encoded = Encoded(vlm, samples, method.reference, method.pairs, read if method.trains else None)
     method.prepare(encoded, request)
@@ -244,7 +242,7 @@ def train(
         vlm.model.eval()
         if progress:
             progress(1, 1)
-        return History([], time.perf_counter() - begin, _peak_gib(vlm.device), method.notes)
+        return History([], time.perf_counter() - begin, peak_gib(vlm.device), method.notes)
     if isinstance(method.settings, LoraSettings) and method.settings.lora_start == "aimed":
         aim(method, encoded)
     arguments = _Arguments(
@@ -289,7 +287,7 @@ def train(
     finally:
         vlm.model.eval()
     earlier = sum(e["seconds"] for e in trainer.steps[: _step_of(checkpoint)])
-    return History(trainer.steps, time.perf_counter() - begin + earlier, _peak_gib(vlm.device), method.notes)
+    return History(trainer.steps, time.perf_counter() - begin + earlier, peak_gib(vlm.device), method.notes)
 
 
 def _step_of(checkpoint: Path | None) -> int:
@@ -306,10 +304,3 @@ def _last_checkpoint(folder: Path) -> Path | None:
         except (OSError, ValueError):
             shutil.rmtree(found)
     return max(whole, key=_step_of, default=None)
-
-
-def _peak_gib(device: torch.device) -> float:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**30
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**30 if sys.platform == "darwin" else 2**20)

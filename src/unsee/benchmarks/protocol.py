@@ -11,6 +11,7 @@ from typing import Any
 from unsee.benchmarks.wording import CONFIRMING, naming_questions
 from unsee.data import Concept, Picture
 from unsee.data.concept import mention
+from unsee.errors import UnseeError
 from unsee.facets import vocabulary_words
 from unsee.metrics import Answer
 from unsee.metrics.text import words
@@ -182,7 +183,14 @@ class Recorder:
         return self._record(protocol, "after", self._ask(protocol, "after", progress, memory))
 
     def remember(self, protocol: Protocol, before: Sequence[Answer]) -> None:
-        """Take up the original's answers and their scores from an earlier `before` of the same protocol."""
+        """Take up the original's answers and their scores from an earlier `before` of the same protocol.
+
+        Raises:
+            UnseeError: they are answers to other questions.
+        """
+        shown = [(a.question, a.picture) for a in before]
+        if shown != [(i.question, i.picture.sha256 if i.picture else "") for i in protocol.items]:
+            raise UnseeError(f"what the original said of {protocol.concept.name} was said to other questions")
         for item, said in zip(protocol.items, before, strict=True):
             self.originals[item.key] = Reply(said.answer, said.tokens, True)
             if item.set in _SCORED:

@@ -115,15 +115,15 @@ def _clusters(rows: Sequence[Answer]) -> Clusters:
     """Concepts, then pictures in them.
 
     With several concepts forgotten, one run is one group; with one, the subjects shown are. The unit is the question
-    where there is no picture, and in the training set: that picture is given, not drawn from others.
+    where there is no picture, and in the training set: that picture is given, not drawn from others. Runs with several
+    seeds that are asked the same make no further units.
     """
     several = len({a.concept for a in rows}) > 1
-    return Clusters(
-        [
-            (a.concept if several else a.subject, a.item if a.set == "training" or not a.picture else a.picture)
-            for a in rows
-        ]
-    )
+
+    def unit(a: Answer) -> str:
+        return f"{a.picture} {a.question}" if a.set == "training" or not a.picture else a.picture
+
+    return Clusters([(a.concept if several else a.subject, unit(a)) for a in rows])
 
 
 def is_right(answer: Answer) -> bool:
