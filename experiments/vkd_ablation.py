@@ -52,6 +52,7 @@ FACTORS = (
     Factor("forget loss", "forget_loss", ("npo", "none", "ga")),
 )
 ALONE = (
+    Factor("neuron mask", "neuron_threshold", (0.0, 1.0)),
     Factor("projector", "projector", (False, True)),
     Factor("distance", "distance", ("mse", "cosine")),
     Factor("moved", "moved", (True, False)),

@@ -345,10 +345,55 @@ def test_a_mask_of_nothing_or_everything_is_an_error() -> None:
     p = torch.nn.Parameter(torch.zeros(4))
     forget, retain = {p: torch.tensor([1.0, 2, 3, 4])}, {p: torch.tensor([4.0, 3, 2, 1])}
     assert forget_mask(forget, retain, 1.0)[p].tolist() == [0, 0, 1, 1]
-    with pytest.raises(UnseeError, match="selects no weight at all at mask_threshold = 1000"):
+    with pytest.raises(UnseeError, match="selects nothing at all at mask_threshold = 1000"):
         forget_mask(forget, retain, 1000.0)
-    with pytest.raises(UnseeError, match="selects every weight"):
-        forget_mask(forget, retain, 1e-6)
+    with pytest.raises(UnseeError, match="selects everything at neurons = 1e-06"):
+        forget_mask(forget, retain, 1e-6, "neurons")
+
+
+def test_what_forgets_reaches_chosen_neurons_alone(tiny: VisionLanguageModel, tmp_path: Path) -> None:
+    method, _ = made(tiny, neuron_threshold=1.1, upper_layers=1.0)
+    with torch.no_grad():
+        heard = []
+        for pictures in ([CIRCLE], [SQUARE, CROSS]):
+            with recording(mlp_ends(tiny, tiny.anatomy.vision)) as activations:
+                tiny.see(tiny.pixels(pictures))
+            heard.append(activations)
+    forget, retain = ({n: a / torch.cat(list(side.values())).mean() for n, a in side.items()} for side in heard)
+    names = {p: n for n, p in tiny.model.named_parameters()}
+    masks = {names[p]: mask for p, mask in method.gradient_mask.items()}
+    assert masks.keys() == {n for n, p in tiny.model.named_parameters() if p.requires_grad}
+    chosen = 0
+    for path in forget:
+        own, block = forget[path] >= 1.1 * (retain[path] + 1e-8), path[: path.rfind(".mlp.") + 4]
+        inside = {n: m for n, m in masks.items() if f"{block}." in f"{n}."}
+        assert len(inside) == 4  # two layers, weights and biases
+        for name, mask in inside.items():
+            wide = own[:, None] if mask.ndim == 2 else own
+            wanted = own[None] if name.endswith("fc2.weight") else wide if "fc1" in name else torch.zeros(())
+            assert torch.equal(mask, wanted.bool().expand_as(mask)), name
+        chosen += int(own.sum())
+    assert 0 < chosen < sum(len(a) for a in forget.values())
+    assert not any(m.any() for n, m in masks.items() if ".mlp." not in n)
+    both, encoded = made(remove(tiny), neuron_threshold=1.1, mask_threshold=1.0, upper_layers=1.0)
+    fishers = fisher(encoded, "forget"), fisher(encoded, "retain")
+    again = {n: p for n, p in tiny.model.named_parameters()}
+    for p, mask in forget_mask(*fishers, 1.0).items():
+        name = next(n for n, q in again.items() if q is p)
+        assert torch.equal(both.gradient_mask[p], mask & masks[name])
+    before = {n: p.detach().clone() for n, p in again.items()}
+    remove_lora(tiny)
+    run(tiny, tmp_path, neuron_threshold=1.1, upper_layers=1.0, distil_weight=0.0, steps=1)
+    changed = {n: p != before[n] for n, p in tiny.model.named_parameters() if n in masks}
+    assert any(c.any() for c in changed.values())
+    assert not any((c & ~masks[n]).any() for n, c in changed.items())
+    with pytest.raises(UnseeError, match="selects nothing at all at neuron_threshold = 1e"):
+        made(remove(tiny), neuron_threshold=1e6)
+
+
+def remove(vlm: VisionLanguageModel) -> VisionLanguageModel:
+    remove_lora(vlm)
+    return vlm
 
 
 def test_neurons_are_heard_ranked_and_silenced(tiny: VisionLanguageModel) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Literal, TypeVar
 
 import torch
 from torch import nn
@@ -12,6 +13,7 @@ from unsee.losses import answer_cross_entropy
 from unsee.methods.encoded import Encoded
 
 Weights = dict[nn.Parameter, torch.Tensor]
+Of = TypeVar("Of")
 
 
 def fisher(encoded: Encoded, role: Literal["forget", "retain"], most: int = 24) -> Weights:
@@ -42,26 +44,32 @@ def fisher(encoded: Encoded, role: Literal["forget", "retain"], most: int = 24) 
     return dict(zip(weights, sums, strict=True))
 
 
-def forget_mask(forget: Weights, retain: Weights, threshold: float) -> Weights:
-    """`m = 1[F_f / (F_r + eps) >= threshold]`, each side divided by its mean over all weights first.
+def forget_mask(
+    forget: Mapping[Of, torch.Tensor],
+    retain: Mapping[Of, torch.Tensor],
+    threshold: float,
+    setting: str = "mask_threshold",
+) -> dict[Of, torch.Tensor]:
+    """`m = 1[F_f / (F_r + eps) >= threshold]`, each side divided by its mean over everything first.
 
     Args:
-        forget, retain: Fisher information on D_f and D_r.
+        forget, retain: what matters for D_f and for D_r, at least 0: Fisher information of weights, or activations.
         threshold: of the ratio; 1: what matters more, relatively, for D_f.
+        setting: by whose name an error tells the threshold.
 
     Returns:
-        Masks of 0 and 1, of the weights' shapes.
+        Bool masks, of the same shapes.
 
     Raises:
-        UnseeError: the mask selects no weight, or every one.
+        UnseeError: the mask selects nothing, or everything.
     """
     means = []
     for side in (forget, retain):
         total, count = sum(float(v.sum()) for v in side.values()), sum(v.numel() for v in side.values())
         means.append(max(total / max(1, count), 1e-30))
-    masks = {p: (f / means[0] >= threshold * (retain[p] / means[1] + 1e-8)).to(p.dtype) for p, f in forget.items()}
-    kept, count = sum(float(m.sum()) for m in masks.values()), sum(m.numel() for m in masks.values())
+    masks = {of: f / means[0] >= threshold * (retain[of] / means[1] + 1e-8) for of, f in forget.items()}
+    kept, count = sum(int(m.sum()) for m in masks.values()), sum(m.numel() for m in masks.values())
     if kept in (0, count):
-        which = "no weight at all" if kept == 0 else "every weight"
-        raise UnseeError(f"the mask selects {which} at mask_threshold = {threshold:g}; choose another threshold")
+        which = "nothing at all" if kept == 0 else "everything"
+        raise UnseeError(f"the mask selects {which} at {setting} = {threshold:g}; choose another threshold")
     return masks

@@ -23,12 +23,12 @@ from unsee.methods.answers import to_forget, to_retain, with_truth
 from unsee.methods.base import Data, Method
 from unsee.methods.batch import Batch, Reference, Totals
 from unsee.methods.encoded import Encoded
-from unsee.methods.saliency import fisher, forget_mask
+from unsee.methods.saliency import Weights, fisher, forget_mask
 from unsee.methods.settings import Ranges, TrainingSettings
 from unsee.models import VisionLanguageModel
 from unsee.models.lora import add_copies
 from unsee.models.moved import moved
-from unsee.models.neurons import Neurons, mlp_ends, most_specific, recording, without
+from unsee.models.neurons import Neurons, mlp_ends, most_specific, recording, weights_of, without
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,8 @@ class VKDSettings(TrainingSettings):
         taught_per_step: pictures a step that are forgotten, where they are moved; else all of them.
         mask_threshold: what forgets (the teacher's term, and the forget term) reaches only weights whose Fisher
             information on D_f is at least so many times that on D_r, each divided by its mean; 0: all weights.
+        neuron_threshold: it reaches only neurons of V's MLPs whose mean absolute activation on D_f is at least so many
+            times that on D_r, each divided by its mean: the weights that lead to them and on from them; 0: all weights.
         forget_loss: on the original's own answers about the forget pictures: "npo" (bounded), "ga" (-CE), or "none".
         npo_beta: NPO's inverse temperature.
         forget_weight: weight of that term.
@@ -80,6 +82,7 @@ class VKDSettings(TrainingSettings):
         "distilled_per_step": (0, 10_000),
         "taught_per_step": (1, 10_000),
         "mask_threshold": (0, 1e9),
+        "neuron_threshold": (0, 1e9),
         "npo_beta": (1e-3, 100),
         "forget_weight": (0, 1000),
         "forget_from": (0, 0.999),
@@ -107,6 +110,7 @@ class VKDSettings(TrainingSettings):
     distilled_per_step: int = 32
     taught_per_step: int = 12
     mask_threshold: float = 0.0
+    neuron_threshold: float = 0.0
     forget_loss: str = "npo"
     npo_beta: float = 0.3
     forget_weight: float = 1.0
@@ -180,7 +184,8 @@ class VKD(Method[VKDSettings]):
             held = torch.cat([self._features(vlm, part) for part in _some(vlm, self._retain)])
             self._taught: dict[Picture, torch.Tensor] = {}
             if s.forget_teacher == "pruned":
-                self._pruned = self._forget_specific(vlm)
+                heard = self._heard(vlm, self._forget), self._heard(vlm, self._retain)
+                self._pruned = most_specific(*heard, s.pruned_share)
             elif s.forget_teacher != "none":
                 seen = torch.cat([self._features(vlm, part) for part in _some(vlm, self._forget)])
                 # A variation of the picture itself shows what is to be forgotten.
@@ -190,8 +195,33 @@ class VKD(Method[VKDSettings]):
                 self._taught = dict(zip(self._forget, aims, strict=True))
         self._scale = held.square().mean()
         self._kept = dict(zip(self._retain, held, strict=True)) if not s.moved else {}
+        self.gradient_mask = {}
         if s.mask_threshold:
             self.gradient_mask = forget_mask(fisher(encoded, "forget"), fisher(encoded, "retain"), s.mask_threshold)
+        if s.neuron_threshold:
+            self.gradient_mask = self._neuron_mask(vlm, self.gradient_mask)
+
+    def _neuron_mask(self, vlm: VisionLanguageModel, weights: Weights) -> Weights:
+        """The mask of weights that belong to chosen neurons of the layers that train, inside the one given, if any."""
+        ends = {n: end for n, end in mlp_ends(vlm, vlm.anatomy.vision).items() if end.weight.requires_grad}
+        used = [{n: a for n, a in self._heard(vlm, p).items() if n in ends} for p in (self._forget, self._retain)]
+        chosen = forget_mask(used[0], used[1], self.settings.neuron_threshold, "neuron_threshold")
+        of_neurons = weights_of(vlm, vlm.anatomy.vision, chosen)
+        masks = {}
+        for p in (p for p in vlm.model.parameters() if p.requires_grad):
+            mask = of_neurons.get(p, torch.zeros_like(p, dtype=torch.bool))
+            masks[p] = mask & weights[p] if p in weights else mask
+        if not any(mask.any() for mask in masks.values()):
+            raise UnseeError("mask_threshold and neuron_threshold together select no weight; choose lower ones")
+        return masks
+
+    @torch.no_grad()
+    def _heard(self, vlm: VisionLanguageModel, pictures: Sequence[Picture]) -> Neurons:
+        """How much V's MLP neurons fire on pictures."""
+        with recording(mlp_ends(vlm, vlm.anatomy.vision)) as activations:
+            for part in _some(vlm, pictures):
+                self._features(vlm, part)
+        return activations
 
     def _features(self, vlm: VisionLanguageModel, pixels: torch.Tensor) -> torch.Tensor:
         """Visual features at the chosen depth, `[pictures, tokens, width]`; nothing behind it is run."""
@@ -211,17 +241,6 @@ class VKD(Method[VKDSettings]):
 
     def _beyond(self, taught: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
         return taught + self.settings.overshoot * (taught - seen)
-
-    def _forget_specific(self, vlm: VisionLanguageModel) -> Neurons:
-        """V's MLP neurons that the pictures to be forgotten use most, by those to be kept."""
-
-        def heard(pictures: Sequence[Picture]) -> Neurons:
-            with recording(mlp_ends(vlm, vlm.anatomy.vision)) as activations:
-                for part in _some(vlm, pictures):
-                    self._features(vlm, part)
-            return activations
-
-        return most_specific(heard(self._forget), heard(self._retain), self.settings.pruned_share)
 
     def _aims(self, vlm: VisionLanguageModel, pictures: Sequence[Picture], pixels: torch.Tensor) -> torch.Tensor:
         """What is to be seen in pictures to be forgotten; the pruned teacher sees them as they are placed now."""

@@ -38,6 +38,29 @@ def mlp_ends(vlm: VisionLanguageModel, part: str) -> dict[str, nn.Linear]:
     return ends
 
 
+def weights_of(vlm: VisionLanguageModel, part: str, chosen: Neurons) -> dict[nn.Parameter, torch.Tensor]:
+    """Masks of the weights that belong to MLP neurons: what leads to them, their biases, and what leads on from them.
+
+    Args:
+        vlm: the model.
+        part: of it, as in `mlp_ends`.
+        chosen: `[neurons]` bool, by the path of the layer that ends the MLP; an MLP that is not there has none chosen.
+
+    Returns:
+        A bool mask for every weight of these MLPs; the bias of the layer that ends one belongs to no neuron.
+    """
+    masks: dict[nn.Parameter, torch.Tensor] = {}
+    for path, end in mlp_ends(vlm, part).items():
+        own = chosen.get(path, torch.zeros(end.in_features, dtype=torch.bool)).to(end.weight.device)
+        block = vlm.part(path[: path.rfind(".mlp.") + len(".mlp")])
+        masks |= {p: torch.zeros_like(p, dtype=torch.bool) for p in block.parameters()}
+        masks |= {p: own.expand_as(p) for p in end.parameters() if p.ndim == 2}
+        for begin in block.modules():
+            if isinstance(begin, nn.Linear) and begin is not end and begin.out_features == end.in_features:
+                masks |= {p: own.view(-1, *[1] * (p.ndim - 1)).expand_as(p) for p in begin.parameters()}
+    return masks
+
+
 @contextlib.contextmanager
 def listening(
     ends: Mapping[str, nn.Module], hear: Callable[[str, torch.Tensor], torch.Tensor | None]
