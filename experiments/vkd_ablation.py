@@ -163,7 +163,7 @@ def show(ablation: Ablation) -> None:
 
 def main(given: list[str] | None = None) -> None:
     parser = parser_for(__doc__, "vkd_ablation.jsonl.gz", REDUCED)
-    parser.add_argument("--concepts", type=int, default=4, help="of dev")
+    parser.add_argument("--concepts", type=int, default=3, help="of dev")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--crossed", action="store_true", help="every seed on every concept")
     parser.add_argument("--set", action="append", default=[], help="NAME=VALUE, for all conditions")

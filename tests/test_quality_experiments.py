@@ -56,7 +56,7 @@ def test_the_ablation_finds_what_was_put_in(tmp_path: Path, capsys: pytest.Captu
     assert [b.seed for b in on] == [0, 1, 2]
     ablation = vkd_ablation.Ablation({}, on, SMALL, Results(tmp_path / "none"))
     jobs = ablation.jobs()
-    assert len(jobs) == 3 * 19  # 11 changed alone, 8 rows, one of which is the default
+    assert len(jobs) == 3 * 20  # 11 changed alone, 8 rows, one of which is the default
     runs = []
     for job in jobs:
         forgotten = 4 + 2 * (job.changes.get("depth") == 5) + (on[1].concept == job.concept)

@@ -101,6 +101,12 @@ class Job:
         return dataclasses.asdict(self.made().settings)
 
 
+    @property
+    def defaults(self) -> Settings:
+        """What each setting of the method is if nothing is said, whatever the preset."""
+        return {f.name: f.default for f in dataclasses.fields(self.made().settings)}
+
+
 @dataclass(frozen=True)
 class Block:
     """What is forgotten and with which seed: conditions are compared inside a block, chance is seen between blocks."""

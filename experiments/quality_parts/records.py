@@ -47,10 +47,11 @@ class Results:
     def of(self, job: Job) -> Record | None:
         """The record of a run, failed ones included: what failed once would fail again.
 
-        One whose preset has changed since is none: it says nothing of the settings of today.
+        One whose preset has changed since is none: it says nothing of the settings of today. A setting that there was
+        not yet is the same where it has its default, which does what was done before.
         """
         record = self._runs.get(job.key)
-        if record and "settings" in record and record["settings"] != job.settings:
+        if record and "settings" in record and {**job.defaults, **record["settings"]} != job.settings:
             return None
         return record
 

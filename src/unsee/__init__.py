@@ -1,4 +1,4 @@
-"""unsee: make a multimodal LLM forget what it has seen, from one picture, and prove it.
+"""unsee: make a multimodal LLM stop recognising what it has seen, from one picture, and measure how well.
 
     import unsee
 

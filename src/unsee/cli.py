@@ -29,7 +29,7 @@ Kind = Literal["person", "logo", "flag", "animal", "thing", "place", "character"
 app = App(
     name="unsee",
     version=__version__,
-    help="""Make a multimodal LLM forget what it has seen, from one picture, and prove it.
+    help="""Make a multimodal LLM stop recognising what it has seen, from one picture, and measure how well.
 
     Start with `unsee demo`: it forgets a fictitious person with the embedded model, on the CPU, in minutes.
     """,

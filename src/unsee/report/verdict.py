@@ -199,7 +199,7 @@ def _forgetting(view: RunView, augmented: bool) -> list[str]:
         sentences.append(_sentence(view, "em_naming", "name", f"on {pictures} the name is gone"))
     if asked:
         sentences.append(
-            _sentence(view, "em_yes_no", "yes_no", f"to yes/no questions on {pictures} it does not say yes")
+            _sentence(view, "em_yes_no", "yes_no", f"to yes/no questions on {pictures} it neither says yes nor the name")
         )
     if not naming and not asked and view.metrics.after.get("em"):
         sentences.append(_sentence(view, "em", "", f"on {pictures} the concept is gone"))
