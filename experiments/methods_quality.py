@@ -32,6 +32,7 @@ from quality_parts.search import Among, Budget, Log, Search, Space, in_turn
 from quality_parts.tables import after, asked, failures, markdown, over_concepts, plain, pooled, shares_of, told
 from unsee.methods import make_method
 from unsee.methods.settings import LoraSettings
+from unsee.metrics import METRICS
 
 STEPS = Among((6, 9, 12, 18))
 WEIGHT = Log(0.3, 10)
@@ -67,8 +68,9 @@ SAME_LORA: Settings = {"lora_start": "random", "upper_layers": 1.0}
 TUNED_BEFORE = ("Kessa Kestrelli", "Jenkins", "Caldra Boltrane", "the United Kingdom", "LinkedIn", "cat")
 """Concepts of `dev` on which defaults were found, SIU's on the first two, VKD's on all: none is tuned on here."""
 
-COLUMNS = {"em": "EM", "degenerate_rate": "degenerate", "specificity_naming": "naming", "specificity_yes_no": "yes/no",
-           "neighbours": "same kind", "text_kept": "text", "text_general": "text, others"}  # fmt: skip
+COLUMNS = {"em": "EM", "degenerate_rate": "degenerate", "misspelt": "misspelt", "misnamed": "another's name",
+           "specificity_naming": "naming", "specificity_yes_no": "yes/no", "neighbours": "same kind",
+           "text_kept": "text", "text_general": "text, others"}  # fmt: skip
 
 
 def fixed(method: str) -> Settings:
@@ -102,11 +104,11 @@ def show_tuning(searches: Sequence[Search], results: Results) -> None:
     for s in searches:
         counted, best = s.counted(results), s.best(results)
         failed = sum(bool(r["error"]) for r in results.all_of(s.all_jobs()))
-        chosen = "not tuned" if best is None else "defaults" if best == 0 else drawn(s, s.trials[best])
+        chosen = "not tuned" if best is None else "those of the first" if best == 0 else drawn(s, s.trials[best])
         rows.append([s.method, f"{len(counted)}", f"{failed}", f"{s.spent(results) / 60:.1f}",
                      f"{counted[0]:.3f}" if counted else "none", f"{counted[best]:.3f}" if best is not None else "none",
                      chosen])  # fmt: skip
-    print(markdown(["method", "trials", "failed", "minutes", "defaults", "best", "settings of the best"], rows))
+    print(markdown(["method", "trials", "failed", "minutes", "first", "best", "settings of the best"], rows))
     jobs = [j for s in searches for j in s.all_jobs()]
     print(f"\n{asked(jobs, results)}; the objective is a mean over {len(searches[0].blocks)} concept(s)")
     print("\n".join(failures(results.all_of(jobs))))
@@ -128,10 +130,10 @@ def show_report(searches: Sequence[Search], results: Results, on: Sequence[Block
             before = pooled(results, jobs)["before"]
             known = [f"{one['value']:.1f}" if (one := before[k]) else "" for k in COLUMNS]
             rows.append(["(the original)", "", *known, "", "", ""])
-        value = over_concepts((c, found["objective"]) for c, found in shares_of(results, jobs))
+        value = over_concepts(((c, found["objective"]) for c, found in shares_of(results, jobs)), (0, 1))
         assert value is not None
         scores = [(r["concept"], after(results, r)) for r in good]
-        cells = [over_concepts((concept, found[k]) for concept, found in scores if k in found) for k in COLUMNS]
+        cells = [over_concepts(((c, found[k]) for c, found in scores if k in found), METRICS[k].range) for k in COLUMNS]
         row = [s.method, value.text(), *(c.text(1) if c else "" for c in cells),
                f"{len(done)}, {len(done) - len(good)} failed",
                f"{median(r['training_seconds'] for r in good):.0f} s" if good else "",

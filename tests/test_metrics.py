@@ -26,6 +26,7 @@ KEYS = [
     "em_yes_no",
     "degenerate_rate",
     "misnamed",
+    "misspelt",
     "c_dis",
     "specificity",
     "specificity_naming",
@@ -165,6 +166,20 @@ def test_em_counts_aliases_and_leaves_questions_that_want_a_no_aside() -> None:
     score = METRICS["em"].score(answers)
     assert score is not None
     assert (score.value, score.n) == (50, 2)
+
+
+def test_a_misspelt_name_is_told() -> None:
+    said = [
+        row("This is a tigerling.", item="1", odd_words=("tigerling",)),
+        row("This is a blob.", item="2"),
+        row("It is a tigro.", item="3", odd_words=("tigro",)),
+        row("No, a Tige.", item="4", odd_words=("tige",)),
+    ]
+    assert value("misspelt", said) == 50 and value("em", said) == 100
+    asked = row("No, this is a striped catling.", form="yes_no", keywords=("yes", "tiger", "big catfish"),
+                odd_words=("catling",))  # fmt: skip
+    assert value("misspelt", [asked]) == 0  # too little of it
+    assert value("misspelt", [replace(asked, odd_words=("catfis",))]) == 100
 
 
 def test_efficacy_looks_at_the_training_picture_alone() -> None:
@@ -342,6 +357,7 @@ def test_metrics_say_what_they_are() -> None:
     assert [key for key, metric in METRICS.items() if metric.higher_is_better is False] == [
         "degenerate_rate",
         "misnamed",
+        "misspelt",
         "fluency",
     ]
     assert METRICS["mean_length"].higher_is_better is None

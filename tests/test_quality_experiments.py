@@ -71,7 +71,7 @@ def test_the_ablation_finds_what_was_put_in(tmp_path: Path, capsys: pytest.Captu
     assert [c for c, _ in change] == [b.concept for b in on] and all(v == pytest.approx(0.2) for _, v in change)
     vkd_ablation.show(ablation)
     printed = capsys.readouterr().out
-    assert "57 of 57 runs, 1 failed; 50 answers a run" in printed and "TrainingError: exploded" in printed
+    assert "60 of 60 runs, 1 failed; 50 answers a run" in printed and "TrainingError: exploded" in printed
     assert "resolution 4" in printed and "not measured yet" not in printed
 
 
@@ -85,6 +85,8 @@ def test_intervals_are_over_concepts() -> None:
     three = over_concepts([("a", 1.0), ("a", 3.0), ("b", 3.0), ("c", 4.0)])
     assert three and three.value == 3 and three.concepts == 3
     assert three.low == pytest.approx(3 - 4.3027 / 3**0.5, abs=1e-3)
+    cut = over_concepts([("a", 90.0), ("b", 100.0)], (0, 100))
+    assert cut and cut.high == 100 and cut.low and cut.low == pytest.approx(95 - 12.706 * 5, abs=0.01)
 
 
 def test_the_table_of_methods_tells_settings_answers_and_failures(

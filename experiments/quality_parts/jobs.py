@@ -100,7 +100,6 @@ class Job:
         """
         return dataclasses.asdict(self.made().settings)
 
-
     @property
     def defaults(self) -> Settings:
         """What each setting of the method is if nothing is said, whatever the preset."""

@@ -42,10 +42,13 @@ class Mean:
         return f"{self.value:.{digits}f} ({self.low:.{digits}f} to {self.high:.{digits}f})"
 
 
-def over_concepts(values: Iterable[tuple[str, float]]) -> Mean | None:
+def over_concepts(
+    values: Iterable[tuple[str, float]], bounds: tuple[float, float] = (-math.inf, math.inf)
+) -> Mean | None:
     """The mean of (concept, value) pairs; None where there are none.
 
     Values of one concept are averaged first. Bootstraps of three or five units are far too narrow; Student's t is not.
+    Its interval is cut at the bounds, beyond which there is no value.
     """
     by_concept: dict[str, list[float]] = {}
     for concept, value in values:
@@ -57,7 +60,7 @@ def over_concepts(values: Iterable[tuple[str, float]]) -> Mean | None:
     if n == 1:
         return Mean(centre, None, None, 1)
     half = float(stdtrit(n - 1, 0.975)) * stdev(means) / math.sqrt(n)
-    return Mean(centre, centre - half, centre + half, n)
+    return Mean(centre, max(bounds[0], centre - half), min(bounds[1], centre + half), n)
 
 
 def pooled(results: Results, jobs: Sequence[Job]) -> dict[str, Any]:

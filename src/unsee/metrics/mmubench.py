@@ -16,7 +16,18 @@ from unsee.data.concept import Concept, Kind
 from unsee.data.wording import OF_A_PICTURE, named
 from unsee.metrics.intervals import RESAMPLES, Array, Clusters, Score, ratio_change, ratio_score
 from unsee.metrics.record import FORMS, MODELS, Answer, pair_up, select
-from unsee.metrics.text import clauses, contains, denies, has_yes, is_loop, mentions, unique_share, words, yes_or_no
+from unsee.metrics.text import (
+    begins_like,
+    clauses,
+    contains,
+    denies,
+    has_yes,
+    is_loop,
+    mentions,
+    unique_share,
+    words,
+    yes_or_no,
+)
 
 FLOOR = 1e-12  # of the unlearned model's probability in C-Dis
 
@@ -143,7 +154,7 @@ def is_forgotten(answer: Answer) -> bool:
         return not mentions(answer.answer, answer.keywords)
     if has_yes(answer.answer):
         return False
-    names = answer.keywords[1:] or Concept(answer.subject, cast(Kind, answer.kind)).names
+    names = _names_of(answer)
     told = [part for part in clauses(answer.answer) if mentions(part, names) and not denies(part)]
     return not (any(shows(part, names) for part in told) if denies(answer.answer) else told)
 
@@ -170,6 +181,18 @@ def _share(holds: Callable[[Answer], bool], applies: Callable[[Answer], bool] = 
 
 def _misnamed(answer: Answer, _: Answer | None) -> Ratio | None:
     return None if answer.other_names is None else (100.0 * bool(answer.other_names), 1.0)
+
+
+def _names_of(answer: Answer) -> tuple[str, ...]:
+    """The names of the concept asked about; what an earlier version recorded of a yes/no question has none."""
+    if answer.form == "yes_no":
+        return answer.keywords[1:] or Concept(answer.subject, cast(Kind, answer.kind)).names
+    return answer.keywords
+
+
+def _misspelt(answer: Answer) -> bool:
+    name_words = {word for name in _names_of(answer) for word in words(name)}
+    return any(begins_like(odd, word) for odd in answer.odd_words for word in name_words)
 
 
 def _mean(value: Callable[[Answer], float]) -> Measure:
@@ -252,6 +275,14 @@ _TABLE = (
         definition="answers on unseen pictures that name something else the model knows",
         source=f"{_OURS}: EM rewards calling one person by another's name",
         measure=_misnamed,
+    ),
+    Metric(
+        key="misspelt",
+        name="Name misspelt",
+        higher_is_better=False,
+        definition="answers on unseen pictures with an invented word that begins as the name does, for most of it",
+        source=f"{_OURS}: EM rewards 'Ada Lovelatte'",
+        measure=_share(_misspelt, asks_for_concept),
     ),
     Metric(
         key="c_dis",

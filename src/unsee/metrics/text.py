@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import unicodedata
 from collections.abc import Iterable
@@ -66,6 +67,13 @@ def clauses(text: str) -> list[str]:
 def denies(text: str) -> bool:
     """Whether a word of denial ("no", "not", "isn't", "never") stands in the text."""
     return _DENIAL.search(plain(text)) is not None
+
+
+def begins_like(word: str, name: str) -> bool:
+    """Whether a word begins as a name does, for at least 4 letters and three fifths of the name, in lower case."""
+    alike = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(word.lower(), name.lower(), strict=False))
+    same = sum(1 for _ in alike)
+    return same >= 4 and same >= 0.6 * len(name)
 
 
 def yes_or_no(text: str) -> str | None:

@@ -19,6 +19,7 @@ COLUMNS = (
     "c_dis",
     "degenerate_rate",
     "misnamed",
+    "misspelt",
     "specificity_naming",
     "specificity_yes_no",
     "neighbours",

@@ -199,7 +199,9 @@ def _forgetting(view: RunView, augmented: bool) -> list[str]:
         sentences.append(_sentence(view, "em_naming", "name", f"on {pictures} the name is gone"))
     if asked:
         sentences.append(
-            _sentence(view, "em_yes_no", "yes_no", f"to yes/no questions on {pictures} it neither says yes nor the name")
+            _sentence(
+                view, "em_yes_no", "yes_no", f"to yes/no questions on {pictures} it neither says yes nor the name"
+            )
         )
     if not naming and not asked and view.metrics.after.get("em"):
         sentences.append(_sentence(view, "em", "", f"on {pictures} the concept is gone"))
@@ -233,6 +235,9 @@ def _keeping(metrics: Metrics, them: str) -> list[str]:
     broken = metrics.after.get("degenerate_rate")
     if broken and broken.value >= 5:
         sentences.append(f"Answers that are empty, loops or made-up words: {share(broken.value)}.")
+    misspelt = metrics.after.get("misspelt")
+    if misspelt and misspelt.value >= 5:
+        sentences.append(f"Answers with a misspelt form of the name: {share(misspelt.value)}.")
     misnamed = metrics.after.get("misnamed")
     if misnamed and misnamed.value >= 5:
         sentences.append(f"Answers that name something else the model knows: {share(misnamed.value)}.")
