@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from plain import plain_states, reads_back, said
-from small_runs import BUILT, REQUEST
+from plain import plain_logits, plain_states, reads_back, said
+from small_runs import BUILT, REQUEST, RETAIN
 from torch import nn
 
 from unsee.errors import UnseeError
@@ -45,6 +45,32 @@ def run(vlm: VisionLanguageModel, scratch: Path, **changes: Any) -> tuple[MIPEdi
 
 
 # ---- the paths
+
+
+@pytest.mark.parametrize("part", ["vision", "language"])
+def test_each_part_has_the_paths_of_its_own_equation(tiny: VisionLanguageModel, part: str) -> None:
+    """By log P with squares in V, by P without in W, here through the whole model the usual way."""
+    method = make_method("mip-editor", "default", {"neurons": 3, "parts": part})
+    assert isinstance(method, MIPEditor)
+    samples = method.samples([next(s for s in BUILT if s.role == "forget" and s.picture), *RETAIN])
+    method.attach(tiny, 0)
+    method.prepare(Encoded(tiny, samples, method.reference), REQUEST)
+    found = {layer: set(neurons.tolist()) for layer, neurons in method.paths[part].items()}
+    remove_lora(tiny)
+    asked = next(s for s in samples if s.role == "forget")
+    ids = [*tiny.tokenizer(asked.answer)["input_ids"], tiny.prompter.end_id]
+
+    def told(squared: bool) -> dict[str, set[int]]:
+        def forward() -> torch.Tensor:
+            logits = plain_logits(tiny, asked.picture, asked.question, asked.answer)
+            log_probs = logits.log_softmax(-1)[range(len(ids)), ids]
+            return (log_probs if squared else log_probs.exp()).mean()
+
+        ends = mlp_ends(tiny, tiny.anatomy.vision if part == "vision" else tiny.anatomy.language)
+        path = find_path([forward], ends, 3, method.settings.frames, squared)
+        return {layer: set(neurons.tolist()) for layer, neurons in path.items()}
+
+    assert found == told(squared=part == "vision") != told(squared=part != "vision")
 
 
 class Stack:

@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 import torch
+from plain_losses import ce, told
 from small_runs import BUILT, REQUEST
 
 from unsee.errors import UnseeError
 from unsee.losses import answer_cross_entropy
+from unsee.methods import gradients as library
 from unsee.methods import make_method
 from unsee.methods.batch import Answers, Totals
 from unsee.methods.encoded import Encoded
@@ -47,6 +49,33 @@ def test_the_mask_is_the_fisher_ratio_of_the_very_weights_that_train(tiny: Visio
     assert 0.05 < sum(inside.values()) / len(inside) < 0.95
     # Where B is 0, A has no gradient, so nothing tells which of it matters.
     assert all(not method.gradient_mask[p].any() for p, n in trained.items() if "lora_A" in n)
+
+
+def test_a_part_at_a_time_the_forget_gradient_alone_is_masked(
+    tiny: VisionLanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("unsee.methods.batch.PART", 1)
+    method = made(retain_weight=0.5)
+    samples = method.samples(BUILT)
+    method.attach(tiny, 0)
+    with torch.no_grad():  # where B is 0, A has no gradient
+        for name, value in tiny.model.named_parameters():
+            if "lora_B" in name:
+                value.copy_(0.2 * torch.randn(value.shape, generator=torch.Generator().manual_seed(0)))
+    encoded = Encoded(tiny, samples)
+    method.prepare(encoded, REQUEST)
+    library.gradients(method, encoded, range(len(samples)))
+    trained = {p: n for n, p in tiny.model.named_parameters() if p.requires_grad}
+    found = {p: p.grad.clone() for p in trained if p.grad is not None}
+    wanted = {p: torch.zeros_like(p) for p in trained}
+    for role, weight in (("forget", -1.0), ("retain", 0.5)):
+        tiny.model.zero_grad()
+        (weight * ce([told(tiny, s, s.answer) for s in samples if s.role == role])).backward()
+        for p in trained:
+            assert p.grad is not None
+            wanted[p] += p.grad * (method.gradient_mask[p] if role == "forget" else 1)
+    for p, name in trained.items():
+        assert (found[p] - wanted[p]).abs().max() <= 1e-4 * wanted[p].abs().max(), name
 
 
 def test_the_forget_gradient_moves_masked_weights_alone(
