@@ -160,6 +160,9 @@ def run(
                 have[key(row)] = row
                 spent(str(arm), row["seconds"])
                 named, others = (score([row], k) for k in ("naming", "others_naming"))
+                if row["error"]:
+                    say(f"{name:20} seed {seed} {model:9} {arm!s:20} failed: {row['error']}")
+                    continue
                 say(
                     f"{name:20} seed {seed} {model:9} {arm!s:20} {row['samples']:3d} samples {row['seconds']:5.0f} s  "
                     f"named {named.value if named else float('nan'):5.1f} %, "
@@ -190,13 +193,16 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=RelearnSettings.steps)
     parser.add_argument("--side", choices=RelearnSettings.choices["side"], default=RelearnSettings.side,
                         help="what the fine-tune trains: a LoRA on W, or V; P in both")  # fmt: skip
+    parser.add_argument("--no-projector", action="store_true", help="without P")
     parser.add_argument("--learning-rate", type=float, default=RelearnSettings.learning_rate)
     parser.add_argument("--test-pictures", type=int, default=25, help="of the concept, and of others of its kind")
     parser.add_argument("--utility-pictures", type=int, default=25, help="of concepts of all kinds")
     add_model(parser)
     add_part(parser)
     args = parser.parse_args()
-    attack = RelearnSettings(side=args.side, steps=args.steps, learning_rate=args.learning_rate)
+    attack = RelearnSettings(
+        side=args.side, projector=not args.no_projector, steps=args.steps, learning_rate=args.learning_rate
+    )
     plan = Plan(tuple(args.models), args.seeds, tuple(args.shares), attack, dtype=dtype_of(args))
     names = part_of(chosen_concepts(args.split, args.concepts), args.part)
     if not names:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,6 +12,8 @@ import pytest
 import torch
 from conftest import SHAPES, draw
 
+import relearning
+from relearning_parts import attacked, cases, curves
 from unsee.attacks.relearn import (
     RelearnSettings,
     drawn,
@@ -25,17 +25,12 @@ from unsee.attacks.relearn import (
 from unsee.attacks.reload import moved, reloaded, weights_of
 from unsee.data import Concept, Request, Sample
 from unsee.data.wording import CONFIRMING, naming_questions
-from unsee.errors import UnseeError
+from unsee.errors import TrainingError, UnseeError
 from unsee.methods import make_method
 from unsee.mini.data import mini_data
 from unsee.models import VisionLanguageModel, load
 from unsee.models.lora import add_copies, add_lora, merged
 from unsee.training import train
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "experiments"))
-relearning: Any = importlib.import_module("relearning")
-cases: Any = importlib.import_module("relearning_parts.cases")
-curves: Any = importlib.import_module("relearning_parts.curves")
 
 CIRCLE = Concept("circle", "thing")
 OTHERS = [Concept(s, "thing") for s in SHAPES if s != "circle"]
@@ -280,6 +275,28 @@ def test_every_arm_is_measured_and_a_second_call_goes_on(
     for name in ("curves.svg", "curves.png"):
         curves.draw(rows, tmp_path / name)
         assert (tmp_path / name).stat().st_size > 5000
+
+
+def test_an_arm_that_explodes_costs_the_others_nothing(
+    case: Any, fresh: Callable[[], VisionLanguageModel], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest, file, told = relearned, tmp_path / "some.gz", list[str]()
+
+    def explodes(vlm: VisionLanguageModel, samples: list[Sample], *rest: Any) -> Any:
+        if samples[0].picture and samples[0].picture.name.startswith("circle"):
+            raise TrainingError("the loss exploded")
+        return honest(vlm, samples, *rest)
+
+    monkeypatch.setattr(attacked, "relearned", explodes)
+    plan = relearning.Plan(("original",), 1, (5.0,), FEW)
+    rows = relearning.run(plan, [case], fresh, file, told.append)
+    assert [(r["arm"], r["error"], len(r["answers"]) > 0) for r in rows] == [
+        ("as is", None, True), ("relearn", "the loss exploded", False), ("control", None, True),
+    ]  # fmt: skip
+    assert any("relearn 5 % failed: the loss exploded" in " ".join(line.split()) for line in told)
+    assert relearning.run(plan, [case], fresh, file) == rows
+    text = curves.tables(rows)
+    assert "relearn 5 % (1 of 1 failed)" in text and "| relearn - control, 5 % | | not measured yet" in text
 
 
 def test_a_pool_that_is_tested_on_is_refused(

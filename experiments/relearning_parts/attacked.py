@@ -21,6 +21,7 @@ from unsee.attacks.relearn import RelearnSettings, drawn, refuse_overlap, relear
 from unsee.attacks.reload import reloaded, weights_of
 from unsee.benchmarks.protocol import Protocol, asked_of_training
 from unsee.data import Sample
+from unsee.errors import TrainingError
 from unsee.methods import make_method
 from unsee.metrics import Answer
 from unsee.models import VisionLanguageModel
@@ -124,10 +125,15 @@ def attacked(
         begin = time.perf_counter()
         count = share_size(len(relearn), arm.share) if arm.share else 0
         history, weights, names = History(), vlm.weights_sha256(), None
+        answers: list[Answer] = []
+        error = None
         if arm.share:
             samples = drawn(relearn if arm.name == "relearn" else control, count, seed)
-            with relearned(vlm, samples, case.request, attack, seed) as history:
-                answers = measured(vlm, case)
+            try:
+                with relearned(vlm, samples, case.request, attack, seed) as history:
+                    answers = measured(vlm, case)
+            except TrainingError as exploded:  # it would happen again; the other arms go on
+                error = str(exploded)
         else:
             with reloaded(vlm, eyes[arm.part]) if arm.part else contextlib.nullcontext() as names:
                 weights = vlm.weights_sha256()
@@ -150,6 +156,7 @@ def attacked(
             "settings": settings_of(case, model, attack, changes, vlm.base.dtype),
             "loss": [step["loss"] for step in history.steps],
             "seconds": time.perf_counter() - begin,
+            "error": error,
             "answers": [{name: getattr(a, name) for name in KEPT} | {"keywords": list(a.keywords)} for a in answers],
         }
 

@@ -128,6 +128,8 @@ def tables(rows: Sequence[Row]) -> str:
         lines += [f"| | samples | {' | '.join(m.name for m in MEASURES.values())} |", "|---" * 6 + "|"]
 
         def add(name: str, some: Sequence[Row], lines: list[str] = lines) -> None:
+            failed = sum(bool(r.get("error")) for r in some)
+            name += f" ({failed} of {len(some)} failed)" if failed else ""
             sizes = sorted({r["samples"] for r in some})
             size = "" if not sizes or sizes == [0] else "-".join(map(str, dict.fromkeys((sizes[0], sizes[-1]))))
             lines.append(f"| {name} | {size} | {' | '.join(cell(score(some, key)) for key in MEASURES)} |")
