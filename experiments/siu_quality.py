@@ -50,7 +50,7 @@ def main(given: list[str] | None = None) -> None:
     }
     by_steps = {
         # The default's own number of steps is a run of the table.
-        k: [Job(n, "siu", "default", {} if k == SIUSettings.steps else {"steps": k}, 0, sizes)
+        k: [Job(n, "siu", "default", {**changes, **({} if k == SIUSettings.steps else {"steps": k})}, 0, sizes)
             for n in names[: args.curve]]
         for k in CURVE_STEPS
     }  # fmt: skip

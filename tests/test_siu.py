@@ -9,6 +9,8 @@ import pytest
 import torch
 from conftest import draw, tiny_tokenizer
 from plain import close, loosen, plain_logits
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
 from unsee.data import Concept, Request, Sample
 from unsee.errors import UnseeError
@@ -74,6 +76,16 @@ def test_generic_words_and_single_letters_are_not_masked() -> None:
     assert not {t.strip().lower() for t in alias} & {"of", "the", "a"} and any("square" in t for t in alias)
     # A name spelled in single letters would mask the alphabet, and with it everything the model says.
     assert all(len(t.strip()) >= 2 for t in spelled(Concept("Qxzvw")))
+
+
+def test_a_tokenizer_that_begins_every_text_with_a_space_masks_both_forms() -> None:
+    """As Llama's does."""
+    pieces = ["▁circle", "circle", "▁(", "(", "▁", "<unk>"]
+    unigram = Tokenizer(models.Unigram([(piece, -1.0) for piece in pieces], unk_id=5))
+    unigram.pre_tokenizer, unigram.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
+    fast = PreTrainedTokenizerFast(tokenizer_object=unigram, unk_token="<unk>")
+    masked = set(fast.convert_ids_to_tokens(sorted(name_tokens(fast, [Concept("circle")]))))
+    assert masked - {"<unk>"} == {"▁circle", "circle"}
 
 
 def test_aliases_and_several_concepts_are_masked_together() -> None:

@@ -256,7 +256,7 @@ def _shipped_pictures(concepts: Sequence[Concept], count: int) -> list[list[Pict
 
 
 @app.command
-def evaluate(run: Path, *, json_: Json = False) -> None:
+def evaluate(run: Path, /, *, json_: Json = False) -> None:
     """Score a finished run again from its recorded answers, and write its report anew."""
     from unsee import report
     from unsee.metrics import read_answers, summarise_run
@@ -273,6 +273,7 @@ def evaluate(run: Path, *, json_: Json = False) -> None:
 @app.command
 def report(
     run: Path,
+    /,
     *more: Path,
     output: Annotated[
         Path | None,
@@ -304,12 +305,18 @@ def report(
 def ask(
     target: str,
     question: str,
+    /,
     *,
     image: Annotated[Path | None, Parameter(help="The picture asked about; none: a text question.")] = None,
     device: Device = "cpu",
     json_: Json = False,
 ) -> None:
-    """Ask a RUN (original and unlearned model side by side) or a MODEL."""
+    """Ask a RUN (original and unlearned model side by side) or a MODEL.
+
+    Args:
+        target: A run's folder, "mini", a model's folder, or a hub name.
+        question: What is asked.
+    """
     from unsee.data import load_picture
     from unsee.models import Question, answer
     from unsee.runs import is_run, open_model, open_run
@@ -330,6 +337,7 @@ def ask(
 @app.command
 def export(
     run: Path,
+    /,
     *,
     merged: Annotated[Path, Parameter(help="Folder to write: a whole model that plain transformers loads.")],
     json_: Json = False,

@@ -137,11 +137,14 @@ def name_tokens(tokenizer: Any, concepts: Iterable[Concept]) -> set[int]:
     def spells_others(piece: str) -> bool:
         return (len(piece) < 2 and (piece.isascii() or piece == "\ufffd")) or piece.lower() in ("of", "the")
 
+    def pieces(text: str) -> list[int]:
+        return tokenizer(text, add_special_tokens=False)["input_ids"]
+
     found: set[int] = set()
+    bracket = len(pieces("("))  # behind one a name has no space, which Llama's tokenizer puts before any text
     for concept in concepts:
         for name in dict.fromkeys(replace(concept, name=n, aliases=()).core for n in concept.names):
             for form in {name, name.lower(), name.upper(), name.title(), name.capitalize()}:
-                for text in (form, " " + form):
-                    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+                for ids in (pieces(form), pieces(f" {form}"), pieces(f"({form}")[bracket:]):
                     found |= {i for i in ids if len(ids) == 1 or not spells_others(tokenizer.decode([i]).strip())}
     return found
