@@ -11,7 +11,7 @@ and not counted; one that fails scores 0. What runs share (the original's answer
 the clock starts. What a step sees (`SHORT_PLAN` in `quality_parts/jobs.py`) is the same for all methods that train.
 
 **report.** The chosen settings on other concepts, each kind of them once; the seeds go round, so every concept has one
-(`--crossed`: every seed on every concept). Intervals are over concepts.
+(`--crossed`: every seed on every concept). Intervals are over concepts. SIU and VKD stand there as shipped as well.
 
 Every run is one line of the file, written as it ends; a second call goes on after the last one. `--plan` tells how much
 lies ahead, `--tables` prints the tables of what is there, `--settings` the chosen settings as TOML.
@@ -68,6 +68,9 @@ SAME_LORA: Settings = {"lora_start": "random", "upper_layers": 1.0}
 TUNED_BEFORE = ("Kessa Kestrelli", "Jenkins", "Caldra Boltrane", "the United Kingdom", "LinkedIn", "cat")
 """Concepts of `dev` on which defaults were found, SIU's on the first two, VKD's on all: none is tuned on here."""
 
+SHIPPED = ("siu", "vkd")
+"""Methods that the report shows as they are shipped, too: their defaults were chosen, on other concepts of `dev`."""
+
 COLUMNS = {"em": "EM", "degenerate_rate": "degenerate", "misspelt": "misspelt", "misnamed": "another's name",
            "specificity_naming": "naming", "specificity_yes_no": "yes/no", "neighbours": "same kind",
            "text_kept": "text", "text_general": "text, others"}  # fmt: skip
@@ -97,6 +100,17 @@ def reporting(search: Search, results: Results, on: Sequence[Block]) -> list[Job
     return [Job(b.concept, search.method, "default", changes, b.seed, search.sizes) for b in on]
 
 
+def shipped(search: Search, on: Sequence[Block]) -> list[Job]:
+    """The runs of a method as `unsee forget` has it, with a LoRA and a plan of its own, which no search chose."""
+    return [Job(b.concept, search.method, "default", {}, b.seed, search.sizes) for b in on]
+
+
+def rows_of(searches: Sequence[Search], results: Results, on: Sequence[Block]) -> dict[str, list[Job]]:
+    """The runs of the report, by the name of their row."""
+    tuned = {s.method: reporting(s, results, on) for s in searches}
+    return tuned | {f"{s.method}, as shipped": shipped(s, on) for s in searches if s.method in SHIPPED}
+
+
 def show_tuning(searches: Sequence[Search], results: Results) -> None:
     budget = searches[0].budget
     print(f"\n## Tuning on `dev`: at most {budget.trials} trials and {budget.minutes:g} minutes for each method\n")
@@ -116,13 +130,12 @@ def show_tuning(searches: Sequence[Search], results: Results) -> None:
 
 def show_report(searches: Sequence[Search], results: Results, on: Sequence[Block]) -> None:
     print(f"\n## Report on `test`: {len({b.concept for b in on})} concepts, seeds {sorted({b.seed for b in on})}\n")
+    settings = {s.method: drawn(s, s.tuned(results)) for s in searches}
     rows: list[list[str]] = []
-    everything: list[Job] = []
     best_first: list[tuple[float, list[str]]] = []
-    for s in searches:
-        jobs = reporting(s, results, on)
+    runs = rows_of(searches, results, on)
+    for name, jobs in runs.items():
         done = results.all_of(jobs)
-        everything += jobs
         if not done:
             continue
         good = [r for r in done if not r["error"]]
@@ -134,14 +147,15 @@ def show_report(searches: Sequence[Search], results: Results, on: Sequence[Block
         assert value is not None
         scores = [(r["concept"], after(results, r)) for r in good]
         cells = [over_concepts(((c, found[k]) for c, found in scores if k in found), METRICS[k].range) for k in COLUMNS]
-        row = [s.method, value.text(), *(c.text(1) if c else "" for c in cells),
+        row = [name, value.text(), *(c.text(1) if c else "" for c in cells),
                f"{len(done)}, {len(done) - len(good)} failed",
                f"{median(r['training_seconds'] for r in good):.0f} s" if good else "",
-               drawn(s, s.tuned(results))]  # fmt: skip
+               settings.get(name, "its defaults")]  # fmt: skip
         best_first.append((value.value, row))
     rows += [row for _, row in sorted(best_first, key=lambda pair: -pair[0])]
     print(markdown(["method", "objective", *COLUMNS.values(), "runs", "training", "settings"], rows))
     parts = ", ".join(p.name for p in PARTS)
+    everything = [job for jobs in runs.values() for job in jobs]
     print(f"\n{asked(everything, results)}; 95 % intervals over concepts; the objective is made of {parts}")
     print("\n".join(failures(results.all_of(everything))))
 
@@ -182,7 +196,7 @@ def main(given: list[str] | None = None) -> None:
         return
     if args.plan:
         trials = [j for s in searches for j in s.all_jobs()]
-        rows = [j for s in searches for j in reporting(s, results, on_test)]
+        rows = [j for jobs in rows_of(searches, results, on_test).values() for j in jobs]
         found = []
         if args.phase != "report":
             spent = {s.method: s.spent(results) for s in searches}
@@ -200,8 +214,8 @@ def main(given: list[str] | None = None) -> None:
             bench.go(in_turn(searches, results), told)
         if args.phase != "tune":
             # Concept by concept, all methods on each: a table can be read early, and compares like with like.
-            by_method = [reporting(s, results, on_test) for s in searches]
-            bench.go([j for turn in zip(*by_method, strict=True) for j in turn], told)
+            turns = zip(*rows_of(searches, results, on_test).values(), strict=True)
+            bench.go([j for turn in turns for j in turn], told)
     show_tuning(searches, results)
     if args.phase != "tune":
         show_report(searches, results, on_test)

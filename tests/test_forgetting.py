@@ -25,7 +25,7 @@ from small_runs import SETTINGS, changed, stopping, weights
 from unsee.benchmarks import own, wording
 from unsee.benchmarks.own import held_out_half, protocol
 from unsee.benchmarks.protocol import Originals, Protocol, Recorder, asked_of_others, asked_of_unseen
-from unsee.data import Concept, Request, Sample
+from unsee.data import Concept, Fact, Request, Sample
 from unsee.data.wording import CONFIRMING, detail_questions, knowing_questions, naming_questions, telling_words
 from unsee.errors import RunFolderError, TrainingError, UnknownConceptError, UnseeError
 from unsee.methods import make_method
@@ -494,7 +494,7 @@ def test_what_is_known_in_text_is_more_than_the_name(
 
     monkeypatch.setattr(own, "answer", saying)
     monkeypatch.setattr(own, "WELL_KNOWN", {"thing": ("sun", "moon")})
-    facts = (Sample("How many corners has a circle?", "A circle lacks every corner."),)
+    facts = (Fact("How many corners has a circle?", "A circle lacks every corner."),)
     found = protocol(knowing, replace(a_request(), facts=facts), [], [], seed=0)
     text = [i for i in found.items if i.form == "text"]
     assert [(i.set, i.keywords) for i in text] == [

@@ -102,6 +102,9 @@ def test_the_table_of_methods_tells_settings_answers_and_failures(
             results.append(original(job.concept, SMALL))
             error = "TrainingError: exploded" if (search.method, i) == ("vkd", 2) else None
             results.append(run(job, 9, 9, error=error))
+    (as_shipped, *_) = methods_quality.shipped(searches[1], on)
+    assert as_shipped.changes == {} and as_shipped.key not in {j.key for s in searches for j in s.all_jobs()}
+    results.append(run(as_shipped, 6, 9))
     methods_quality.show_tuning(searches, results)
     methods_quality.show_report(searches, results, on)
     printed = capsys.readouterr().out
@@ -109,6 +112,8 @@ def test_the_table_of_methods_tells_settings_answers_and_failures(
     row = next(line for line in printed.splitlines() if line.startswith("| gd") and "3, 0 failed" in line)
     assert "forget_per_step" not in row  # the same for all, and no result of the search
     assert f"learning_rate {rate:g}" in row and "0.90 (0.90 to 0.90)" in row and "90.0 (" in row
+    beside = next(line for line in printed.splitlines() if line.startswith("| vkd, as shipped"))
+    assert "1, 0 failed" in beside and "its defaults" in beside
     assert "3, 1 failed" in printed and "failed: vkd on stripe, seed 2" in printed
     assert "50 answers a run (circle: forget 10, utility 20, neighbours 10, text_concept 10)" in printed
     told = tomllib.loads(methods_quality.toml(searches, results))

@@ -114,7 +114,7 @@ def test_pools_of_the_mini_data_are_disjoint(name: str) -> None:
     siu, vkd = case.request_of("siu"), case.request_of("vkd")
     assert (len(siu.protected), len(vkd.protected)) == (48, 144) and siu.pictures == vkd.pictures
     given = {p.sha256 for r in (siu, vkd) for p in (*r.pictures, *r.protected)}
-    tested = {i.picture.sha256 for i in case.items}
+    tested = {i.picture.sha256 for i in case.items if i.picture}
     assert len(pool) == 11 and len(control) == 17
     assert not pool & control and not (pool | control) & (tested | given) and not tested & given
     assert {c.name for c, _ in case.pool} == {name}
@@ -220,7 +220,7 @@ def test_every_arm_is_measured_and_a_second_call_goes_on(
         opened[0] += 1
         return fresh()
 
-    unlearning = {"siu": {"steps": 2}, "vkd": {"steps": 2, "learning_rate": 1e-3}}
+    unlearning: dict[str, dict[str, Any]] = {"siu": {"steps": 2}, "vkd": {"steps": 2, "learning_rate": 1e-3}}
     plan = relearning.Plan(seeds=1, shares=(5.0, 50.0), attack=FEW, unlearning=unlearning)
     told: list[str] = []
     short = relearning.Plan(("original",), 1, (5.0,), FEW, unlearning)
@@ -327,11 +327,12 @@ def test_intervals_are_over_concepts_and_differences_are_paired() -> None:
     relearn = rows_of({("relearn", c, s): [c == "cat"] * 10 for c in ("cat", "dog") for s in (0, 1)})
     control = rows_of({("control", c, s): [False] * 10 for c in ("cat", "dog") for s in (0, 1)})
     one = curves.score(relearn, "naming")
+    assert one is not None
     # 40 answers, of which half are right: two concepts say little, however many pictures and seeds there are.
     assert (one.value, one.concepts) == (50, 2) and (one.low, one.high) == (0, 100)
     gained = curves.difference(relearn, control, "naming")
-    assert (gained.value, gained.concepts) == (50, 2)
+    assert gained is not None and (gained.value, gained.concepts) == (50, 2)
     alone = curves.difference(relearn, control[:1], "naming")
-    assert (alone.value, alone.concepts, alone.low) == (100, 1, None)
+    assert alone is not None and (alone.value, alone.concepts, alone.low) == (100, 1, None)
     assert curves.score(relearn, "yes_no") is None and "not measured yet" in curves.tables(relearn)
     assert curves.tables([]) == "Nothing is measured yet."

@@ -81,7 +81,8 @@ def _mean(one: Score | None, clusters: Clusters) -> Mean | None:
     if one is None:
         return None
     concepts = len(clusters.sizes)
-    return Mean(one.value, *((one.low, one.high) if concepts > 1 else (None, None)), concepts)
+    low, high = (one.low, one.high) if concepts > 1 else (None, None)
+    return Mean(one.value, low, high, concepts)
 
 
 def points(rows: Sequence[Row]) -> list[dict[str, Any]]:
@@ -169,8 +170,8 @@ def draw(rows: Sequence[Row], path: Path) -> None:
                 some = [p for p in found if (p["model"], p["measure"], p["arm"]) == (model, key, arm)]
                 at = [1 + shares.index(p["share"]) for p in some]
                 (drawn,) = axis.plot(at, [p["value"] for p in some], style, label=arm, markersize=4)
-                low, high = zip(*map(_ends, some), strict=True) if some else ((), ())
-                axis.fill_between(at, low, high, color=drawn.get_color(), alpha=0.2, linewidth=0)
+                lows, highs = zip(*map(_ends, some), strict=True) if some else ((), ())
+                axis.fill_between(at, lows, highs, color=drawn.get_color(), alpha=0.2, linewidth=0)
             own = picked(rows, model=model)
             marks = [("as is", picked(own, arm="as is"), 0, "k^")]
             marks += [(f"reload {p}", picked(own, arm="reload", part=p), len(shares) + 1 + i, "kx")
