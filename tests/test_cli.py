@@ -293,6 +293,9 @@ def test_exporting(unsee: Call, finished: Path, files: Path, tmp_path: Path) -> 
     both = json.loads(unsee("ask", finished, *asked).out)
     assert json.loads(unsee("ask", tmp_path / "whole", *asked).out)["answer"] == both["unlearned"]
     one_line(unsee("export", finished, "--merged", tmp_path / "whole"), 2, "exists already")
+    (tmp_path / "notes.txt").write_text("")
+    for nowhere in (tmp_path / "notes.txt" / "m", tmp_path / ("x" * 300)):
+        one_line(unsee("export", finished, "--merged", nowhere), 2, "cannot write")
 
 
 def test_the_command_is_recorded(finished: Path) -> None:

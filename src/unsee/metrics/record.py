@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from unsee.errors import RunFolderError
+from unsee.files import whole
 
 MODELS = ("before", "after")
 SETS = ("training", "forget", "neighbours", "utility", "text_concept", "text_general", "text_shown")
@@ -156,12 +156,8 @@ def write_answers(path: str | Path, answers: Sequence[Answer]) -> None:
     pair_up(answers)
     path = Path(path)
     columns = {name: [getattr(a, name) for a in answers] for name in SCHEMA.names}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with whole(path) as temporary:
         pq.write_table(pa.table(columns, schema=SCHEMA), temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def read_answers(path: str | Path) -> list[Answer]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 from unsee.errors import UnseeError, first_line
+from unsee.files import whole
 from unsee.models.lora_linear import LoraLinear
 from unsee.models.vlm import VisionLanguageModel
 
@@ -166,13 +165,9 @@ def load_adapter(vlm: VisionLanguageModel, folder: Path) -> None:
 
 def save_adapter(vlm: VisionLanguageModel, folder: Path) -> None:
     """Write `adapter_config.json` and `adapter_model.safetensors` into a new folder, whole or not at all."""
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
-    try:
+    with whole(folder) as written:
         # The vocabulary is as it was: PEFT need not look the base model up to see whether it was resized.
-        vlm.model.save_pretrained(str(partial), save_embedding_layers=False)
-        partial.replace(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        vlm.model.save_pretrained(str(written), save_embedding_layers=False)
 
 
 def merged(vlm: VisionLanguageModel) -> VisionLanguageModel:

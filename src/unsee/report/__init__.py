@@ -8,6 +8,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from unsee.errors import RunFolderError, UnseeError
+from unsee.files import whole
 from unsee.report.comparability import comparability
 from unsee.report.comparison import render_comparison
 from unsee.report.page import render
@@ -114,14 +115,9 @@ def _write_new(path: Path, page: str) -> Path:
 
 
 def _write(path: Path, page: str) -> None:
-    """Write a page whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with whole(path) as temporary:
         # A lone surrogate, as broken JSON may hold, cannot be encoded and must not cost the page.
         temporary.write_bytes(page.encode("utf-8", errors="replace"))
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 __all__ = ["RunView", "Verdict", "compare", "judge", "read_run", "redact_view", "render", "write"]

@@ -20,6 +20,7 @@ from filelock import FileLock, Timeout
 from unsee import __version__
 from unsee.data import Picture
 from unsee.errors import RunFolderError
+from unsee.files import whole
 from unsee.report.read import FORMAT, read_config
 
 FACETS = "facets.json"
@@ -108,9 +109,8 @@ class RunFolder:
             if not target.exists():
                 small = picture.image.copy()
                 small.thumbnail((512, 512))
-                temporary = folder / f".{target.name}.{os.getpid()}.tmp"
-                small.save(temporary, "PNG")
-                temporary.replace(target)
+                with whole(target) as temporary:
+                    small.save(temporary, "PNG")
 
     def discard(self) -> None:
         """Remove what was begun: nothing in it is worth going on with."""
@@ -171,12 +171,8 @@ def _plain(value: Any) -> Any:
 
 def write_text(path: Path, text: str) -> None:
     """Write a file whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with whole(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def config_sha256(config: dict[str, Any]) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-import shutil
 from pathlib import Path
 
 import torch
 
 from unsee.errors import RunFolderError, UnseeError
+from unsee.files import whole
 from unsee.mini.assembly import Progress as AssemblyProgress
 from unsee.mini.assembly import mini_path
 from unsee.models import MINI, VisionLanguageModel, fitting_dtype, load
@@ -80,20 +81,14 @@ def export_merged(run: Path, folder: Path, progress: AssemblyProgress | None = N
     folder = Path(folder)
     if os.path.lexists(folder):
         raise UnseeError(f"{folder} exists already; choose another folder")
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        os.stat(folder.with_name(f".{folder.name}.{os.getpid()}.partial"))
-    except FileNotFoundError:
-        pass
-    except OSError as error:  # before a model is opened for it: no folder, or a name that is too long
-        raise UnseeError(f"cannot write {folder}: {error.strerror}") from None
-    vlm = merged(_as_made(run, "cpu", progress))
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
-    try:
-        partial.mkdir()
-        vlm.model.save_pretrained(partial)
-        vlm.processor.save_pretrained(partial)
-        partial.replace(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    with contextlib.ExitStack() as stack:
+        try:  # before a model is opened for it
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            written = stack.enter_context(whole(folder))
+            written.mkdir()
+        except OSError as error:
+            raise UnseeError(f"cannot write {folder}: {error.strerror}") from None
+        vlm = merged(_as_made(run, "cpu", progress))
+        vlm.model.save_pretrained(written)
+        vlm.processor.save_pretrained(written)
     return folder
