@@ -303,6 +303,8 @@ def test_a_new_answer_of_the_users_own(knowing: VisionLanguageModel, circle: Req
     assert {s.answer for s in of(built, "T1")} == {"This is a blob."}
     with pytest.raises(UnseeError, match="names 'circle' itself"):
         build(knowing, replace(circle, new_answer="half circle"), FacetSettings())
+    with pytest.raises(UnseeError, match="'unkown' is no name and no policy; did you mean 'unknown'"):
+        build(knowing, replace(circle, new_answer="unkown"), FacetSettings())
 
 
 def test_an_unknown_concept_stops_unless_forced(knowing: VisionLanguageModel, circle: Request) -> None:
