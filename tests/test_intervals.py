@@ -74,7 +74,8 @@ def test_concepts_are_resampled_where_several_were_forgotten() -> None:
 
 
 def test_text_questions_are_units_of_their_own() -> None:
-    answers = rows(["Asia", "Europe"] * 10, set="text_concept", form="text", picture="", keywords=("Asia",))
+    said = rows(["Asia", "Europe"] * 10, set="text_concept", form="text", picture="", keywords=("Asia",))
+    answers = [replace(a, question=f"Question {i}?") for i, a in enumerate(said)]
     score = METRICS["text_kept"].score(answers)
     assert score is not None
     assert (score.value, score.clusters) == (50, 20)

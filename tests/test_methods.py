@@ -157,7 +157,7 @@ def test_every_method_ends_with_the_same_run_folder(
 ) -> None:
     request = dataclasses.replace(REQUEST, protected=(OTHER, draw("cross")))
     unseen = asked_of_unseen(request.concept, [draw("circle", 20), draw("circle", 21)], random.Random(0))
-    quick: dict[str, Any] = {"pruned_share": 0.3}
+    quick: dict[str, Any] = {"pruned_share": 0.9}  # with fewer gone, this model goes on saying what it sees
     if name in TRAINING:
         quick = {"steps": 12, "learning_rate": 3e-3, "decay": 0.0}
     if name == "mip-editor":  # five neurons of a layer move too little in so few steps
