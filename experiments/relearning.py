@@ -49,7 +49,7 @@ from typing import Any
 import torch
 
 from quality_parts.command import add_model, add_part, dtype_of, opened, part_of
-from quality_parts.jobs import chosen_concepts
+from quality_parts.jobs import Job, chosen_concepts
 from quality_parts.records import append, read
 from relearning_parts.attacked import ORIGINAL, Arm, Pools, Row, arms_of, attacked, settings_of
 from relearning_parts.cases import Case, mini_case
@@ -87,9 +87,12 @@ class Plan:
 
 
 def key(row: Row) -> str:
-    """What makes two lines the same measurement."""
-    parts = ("concept", "model", "seed", "arm", "share", "part", "settings")
-    return json.dumps([row[part] for part in parts], sort_keys=True)
+    """What makes two lines the same measurement; a setting that there was not yet has its default."""
+    settings = dict(row["settings"])
+    if row["model"] != ORIGINAL:
+        settings["unlearning"] = {**Job(row["concept"], row["model"]).defaults, **settings["unlearning"]}
+    parts = ("concept", "model", "seed", "arm", "share", "part")
+    return json.dumps([*(row[part] for part in parts), settings], sort_keys=True)
 
 
 class Clock:

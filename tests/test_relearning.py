@@ -258,6 +258,12 @@ def test_every_arm_is_measured_and_a_second_call_goes_on(
             assert row["answers"] == (as_is if count == 0 else original)["answers"]
         assert as_is["weights"] != original["weights"]
 
+    # A line that was written when there was no such setting yet is the same measurement.
+    line = of(model="vkd", arm="as is")[0]
+    fewer = {k: v for k, v in line["settings"]["unlearning"].items() if k != "neuron_threshold"}
+    earlier = {**line, "settings": {**line["settings"], "unlearning": fewer}}
+    assert len(fewer) < len(line["settings"]["unlearning"]) and relearning.key(earlier) == relearning.key(line)
+
     # Other settings are other lines.
     other = relearning.Plan(("original",), 1, (5.0,), RelearnSettings(**{**vars(FEW), "steps": 1}))
     again = relearning.run(other, [case], counting, file)
