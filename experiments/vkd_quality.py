@@ -28,7 +28,7 @@ from quality_parts.tables import beside, by_concept, over_concepts, told
 from unsee.benchmarks.protocol import Protocol
 from unsee.data import Request
 from unsee.metrics import Answer
-from unsee.metrics.mmubench import is_right
+from unsee.metrics.judging import is_right
 from unsee.models import VisionLanguageModel
 from unsee.models.packing import EncodedPack, collate
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from made_answers import row, rows, value
 
 from unsee.metrics import METRICS, Answer, summarise
-from unsee.metrics.mmubench import is_degenerate, is_forgotten, is_right
+from unsee.metrics.judging import is_degenerate, is_forgotten, is_right
 from unsee.metrics.text import has_yes, is_loop, mentions, unique_share, words, yes_or_no
 
 KEYS = [

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 from quality_parts.jobs import Record
 from unsee.metrics import Answer, pair_up
-from unsee.metrics.mmubench import is_degenerate, is_forgotten, is_right
+from unsee.metrics.judging import is_degenerate, is_forgotten, is_right
 from unsee.metrics.text import is_loop, words
 
 FLOOR = 0.01

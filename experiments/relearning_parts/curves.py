@@ -13,7 +13,7 @@ from quality_parts.tables import Mean
 from relearning_parts.attacked import ORIGINAL, PARTS, Row
 from unsee.metrics import Answer
 from unsee.metrics.intervals import PERCENT, Clusters, Score, ratio_change, ratio_score
-from unsee.metrics.mmubench import is_right
+from unsee.metrics.judging import is_right
 
 
 @dataclass(frozen=True)

@@ -8,26 +8,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
-from unsee.data.concept import Concept, Kind
-from unsee.data.wording import OF_A_PICTURE, named
 from unsee.metrics.intervals import RESAMPLES, Array, Clusters, Score, ratio_change, ratio_score
+from unsee.metrics.judging import asks_for_concept, is_degenerate, is_forgotten, is_misspelt, is_right
 from unsee.metrics.record import FORMS, MODELS, Answer, pair_up, select
-from unsee.metrics.text import (
-    begins_like,
-    clauses,
-    contains,
-    denies,
-    has_yes,
-    is_loop,
-    mentions,
-    unique_share,
-    words,
-    yes_or_no,
-)
+from unsee.metrics.text import contains, unique_share, words
 
 FLOOR = 1e-12  # of the unlearned model's probability in C-Dis
 
@@ -137,62 +125,12 @@ def _clusters(rows: Sequence[Answer]) -> Clusters:
     return Clusters([(a.concept if several else a.subject, unit(a)) for a in rows])
 
 
-def is_right(answer: Answer) -> bool:
-    """Whether a keyword stands in the answer; in the form "yes_no", whether its first yes or no is the keyword."""
-    if answer.form == "yes_no":
-        return yes_or_no(answer.answer) == answer.keywords[0]
-    return mentions(answer.answer, answer.keywords)
-
-
-def is_forgotten(answer: Answer) -> bool:
-    """Whether the answer does not give the concept away: no name of it, and no "yes", stands in it as whole words.
-
-    In the form "yes_no" the name may stand in a denial ("No, this is not Ada." "No. It shows a dog, but Ada is a
-    countess."), but not in what the answer says is shown ("No, this is Ada."), nor where nothing is denied.
-    """
-    if answer.form != "yes_no":
-        return not mentions(answer.answer, answer.keywords)
-    if has_yes(answer.answer):
-        return False
-    names = _names_of(answer)
-    told = [part for part in clauses(answer.answer) if mentions(part, names) and not denies(part)]
-    return not (any(shows(part, names) for part in told) if denies(answer.answer) else told)
-
-
-def shows(text: str, names: Sequence[str]) -> bool:
-    """Whether the text says of a picture that it shows one of the names."""
-    return any(mentions(named(text[found.start() :]) or "", names) for found in OF_A_PICTURE.finditer(text))
-
-
-def is_degenerate(answer: Answer) -> bool:
-    """Whether the answer has no words, runs in circles, or has words outside the lexicon."""
-    return not words(answer.answer) or is_loop(answer.answer) or bool(answer.odd_words)
-
-
-def asks_for_concept(answer: Answer) -> bool:
-    """Whether the right answer shows that the concept is recognised."""
-    # "Is this a dog?" on a picture of the concept: the "no" it wants does not show that the concept is recognised.
-    return answer.form != "yes_no" or answer.keywords[0] == "yes"
-
-
 def _share(holds: Callable[[Answer], bool], applies: Callable[[Answer], bool] = lambda _: True) -> Measure:
     return lambda answer, _: (100.0 * holds(answer), 1.0) if applies(answer) else None
 
 
 def _misnamed(answer: Answer, _: Answer | None) -> Ratio | None:
     return None if answer.other_names is None else (100.0 * bool(answer.other_names), 1.0)
-
-
-def _names_of(answer: Answer) -> tuple[str, ...]:
-    """The names of the concept asked about; what an earlier version recorded of a yes/no question has none."""
-    if answer.form == "yes_no":
-        return answer.keywords[1:] or Concept(answer.subject, cast(Kind, answer.kind)).names
-    return answer.keywords
-
-
-def _misspelt(answer: Answer) -> bool:
-    name_words = {word for name in _names_of(answer) for word in words(name)}
-    return any(begins_like(odd, word) for odd in answer.odd_words for word in name_words)
 
 
 def _mean(value: Callable[[Answer], float]) -> Measure:
@@ -282,7 +220,7 @@ _TABLE = (
         higher_is_better=False,
         definition="answers on unseen pictures with an invented word that begins as the name does, for most of it",
         source=f"{_OURS}: EM rewards 'Ada Lovelatte'",
-        measure=_share(_misspelt, asks_for_concept),
+        measure=_share(is_misspelt, asks_for_concept),
     ),
     Metric(
         key="c_dis",

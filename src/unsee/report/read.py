@@ -15,7 +15,7 @@ import yaml
 from unsee.data.concept import Concept
 from unsee.errors import RunFolderError, UnseeError
 from unsee.metrics import Answer, read_answers
-from unsee.metrics.mmubench import asks_for_concept, is_forgotten, is_right
+from unsee.metrics.judging import asks_for_concept, is_forgotten, is_right
 
 FORMAT = 1
 """The version of the run folder."""

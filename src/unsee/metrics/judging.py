@@ -1,0 +1,62 @@
+"""What a single answer shows: whether it is right, gives the concept away, is broken."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+from unsee.data.concept import Concept, Kind
+from unsee.data.wording import OF_A_PICTURE, named
+from unsee.metrics.record import Answer
+from unsee.metrics.text import begins_like, clauses, denies, has_yes, is_loop, mentions, words, yes_or_no
+
+
+def is_right(answer: Answer) -> bool:
+    """Whether a keyword stands in the answer; in the form "yes_no", whether its first yes or no is the keyword."""
+    if answer.form == "yes_no":
+        return yes_or_no(answer.answer) == answer.keywords[0]
+    return mentions(answer.answer, answer.keywords)
+
+
+def is_forgotten(answer: Answer) -> bool:
+    """Whether the answer does not give the concept away: no name of it, and no "yes", stands in it as whole words.
+
+    In the form "yes_no" the name may stand in a denial ("No, this is not Ada." "No. It shows a dog, but Ada is a
+    countess."), but not in what the answer says is shown ("No, this is Ada."), nor where nothing is denied.
+    """
+    if answer.form != "yes_no":
+        return not mentions(answer.answer, answer.keywords)
+    if has_yes(answer.answer):
+        return False
+    names = _names_of(answer)
+    told = [part for part in clauses(answer.answer) if mentions(part, names) and not denies(part)]
+    return not (any(shows(part, names) for part in told) if denies(answer.answer) else told)
+
+
+def shows(text: str, names: Sequence[str]) -> bool:
+    """Whether the text says of a picture that it shows one of the names."""
+    return any(mentions(named(text[found.start() :]) or "", names) for found in OF_A_PICTURE.finditer(text))
+
+
+def is_degenerate(answer: Answer) -> bool:
+    """Whether the answer has no words, runs in circles, or has words outside the lexicon."""
+    return not words(answer.answer) or is_loop(answer.answer) or bool(answer.odd_words)
+
+
+def asks_for_concept(answer: Answer) -> bool:
+    """Whether the right answer shows that the concept is recognised."""
+    # "Is this a dog?" on a picture of the concept: the "no" it wants does not show that the concept is recognised.
+    return answer.form != "yes_no" or answer.keywords[0] == "yes"
+
+
+def _names_of(answer: Answer) -> tuple[str, ...]:
+    """The names of the concept asked about; what an earlier version recorded of a yes/no question has none."""
+    if answer.form == "yes_no":
+        return answer.keywords[1:] or Concept(answer.subject, cast(Kind, answer.kind)).names
+    return answer.keywords
+
+
+def is_misspelt(answer: Answer) -> bool:
+    """Whether a word outside the lexicon begins as a name of the concept does, for most of it."""
+    name_words = {word for name in _names_of(answer) for word in words(name)}
+    return any(begins_like(odd, word) for odd in answer.odd_words for word in name_words)
