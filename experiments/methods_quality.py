@@ -25,7 +25,18 @@ from statistics import median
 
 from quality_parts.command import opened, parser_for, part_of, sizes_of
 from quality_parts.estimate import ahead, basis
-from quality_parts.jobs import REDUCED, SHORT_PLAN, Block, Job, Mini, Settings, Sizes, blocks, chosen_concepts
+from quality_parts.jobs import (
+    REDUCED,
+    SHORT_PLAN,
+    TUNED_BEFORE,
+    Block,
+    Job,
+    Mini,
+    Settings,
+    Sizes,
+    blocks,
+    chosen_concepts,
+)
 from quality_parts.objective import PARTS
 from quality_parts.records import Results
 from quality_parts.search import Among, Budget, Log, Search, Space, in_turn
@@ -65,9 +76,6 @@ SPACE: dict[str, Space] = {
 
 SAME_LORA: Settings = {"lora_start": "random", "upper_layers": 1.0}
 """SIU's own default has another LoRA than the papers'; here all methods have theirs, so that losses are compared."""
-TUNED_BEFORE = ("Kessa Kestrelli", "Jenkins", "Caldra Boltrane", "the United Kingdom", "LinkedIn", "cat")
-"""Concepts of `dev` on which defaults were found, SIU's on the first two, VKD's on all: none is tuned on here."""
-
 SHIPPED = ("siu", "vkd")
 """Methods that the report shows as they are shipped, too: their defaults were chosen, on other concepts of `dev`."""
 

@@ -24,10 +24,22 @@ from typing import Any
 from quality_parts.command import opened, parser_for, part_of, sizes_of, value_of
 from quality_parts.estimate import ahead, basis
 from quality_parts.factorial import Row, effect, fraction, mixed, resolution
-from quality_parts.jobs import REDUCED, SHORT_PLAN, Block, Job, Mini, Settings, Sizes, blocks, chosen_concepts
+from quality_parts.jobs import (
+    REDUCED,
+    SHORT_PLAN,
+    TUNED_BEFORE,
+    Block,
+    Job,
+    Mini,
+    Settings,
+    Sizes,
+    blocks,
+    chosen_concepts,
+)
 from quality_parts.objective import KEPT, scored
 from quality_parts.records import Results
 from quality_parts.tables import asked, failures, markdown, over_concepts, plain, told
+from unsee.mini.data import mini_data
 
 
 @dataclass(frozen=True)
@@ -64,6 +76,13 @@ DESIGN = fraction(3, [(0, 1, 2)])
 """forget loss = teacher x depth x mask: 8 rows, VKD's default among them."""
 
 Y = ("objective", "forgotten", "kept")
+
+
+def ablated(count: int) -> list[str]:
+    """Concepts of `dev`: a person, since people are the hardest, then those first that no default was found on."""
+    everything = len(mini_data().of("dev"))
+    person, *others = chosen_concepts("dev", everything)
+    return [person, *sorted(others, key=TUNED_BEFORE.__contains__)][:count]
 
 
 class Ablation:
@@ -174,7 +193,7 @@ def main(given: list[str] | None = None) -> None:
         return
     plan = {k: v for k, v in SHORT_PLAN.items() if k != "steps"}  # VKD has its own number
     around = {**plan, **{k: value_of(v) for k, v in (s.split("=", 1) for s in args.set)}}
-    on = blocks(chosen_concepts("dev", args.concepts), args.seeds, args.crossed)
+    on = blocks(ablated(args.concepts), args.seeds, args.crossed)
     ablation = Ablation(around, on, sizes_of(args), Results(args.json))
     wanted = part_of(ablation.jobs(), args.part)
     if args.plan:

@@ -19,6 +19,8 @@ Record = dict[str, Any]
 """A line of a file of results."""
 
 KINDS = ("person", "flag", "logo", "animal", "thing")
+TUNED_BEFORE = ("Kessa Kestrelli", "Jenkins", "Caldra Boltrane", "the United Kingdom", "LinkedIn", "cat")
+"""Concepts of `dev` on which defaults were found, SIU's on the first two, VKD's on all."""
 
 
 @dataclass(frozen=True)
