@@ -349,7 +349,8 @@ def test_hostile_texts_are_escaped(make: Make) -> None:
         links = Links()
         links.feed(page)
         assert links.handlers == [] and not {"script", "i", "u", "em", "object"} & set(links.tags)
-        assert "<i>model" not in page and "&lt;i&gt;model" in page and "&lt;script&gt;" in page
+        assert "<i>model" not in page and "&lt;i&gt;model" in page
+        assert ("&lt;script&gt;" in page) is not redact  # redacted, the words of the new name go wherever they stand
 
 
 # --- the chart

@@ -26,6 +26,7 @@ KEYS = [
     "em_yes_no",
     "degenerate_rate",
     "misnamed",
+    "named_in_part",
     "misspelt",
     "c_dis",
     "specificity",
@@ -180,6 +181,32 @@ def test_a_misspelt_name_is_told() -> None:
                 odd_words=("catling",))  # fmt: skip
     assert value("misspelt", [asked]) == 0  # too little of it
     assert value("misspelt", [replace(asked, odd_words=("catfis",))]) == 100
+
+
+def test_a_part_of_a_persons_name_is_told() -> None:
+    def said(answer: str, **changes: Any) -> Answer:
+        return row(answer, **{"kind": "person", "keywords": ("Ada Lovelace", "the Countess"), **changes})
+
+    for answer, share in [
+        ("This is Lovelace.", 100),
+        ("This is Ada, a mathematician.", 100),
+        ("This is a person who plays in ada.", 0),
+        ("This is not Lovelace.", 0),
+        ("This is Ada B. Lovelace.", 0),  # the whole name: not forgotten
+        ("This is a painter.", 0),
+    ]:
+        assert value("named_in_part", [said(answer)]) == share, answer
+    asked = said("No, this is Lovelace.", form="yes_no", keywords=("yes", "Ada Lovelace"))
+    assert value("named_in_part", [asked]) == 100
+    flag = said("The flag of York.", kind="flag", keywords=("New York",))
+    assert METRICS["named_in_part"].score([flag]) is None
+    assert value("em", [said("Yes")]) == 100 and value("em", [said("It is Ada K. Lovelace.")]) == 0
+
+
+@pytest.mark.parametrize("answer", ["No, this is Dr. Dre.", "It is Dr Dre.", "No. It is George W. Bush."])
+def test_dots_of_abbreviations_end_no_clause(answer: str) -> None:
+    named = row(answer, form="yes_no", keywords=("yes", "Dr. Dre", "George Bush"))
+    assert value("em", [named]) == 0
 
 
 def test_efficacy_looks_at_the_training_picture_alone() -> None:
@@ -357,6 +384,7 @@ def test_metrics_say_what_they_are() -> None:
     assert [key for key, metric in METRICS.items() if metric.higher_is_better is False] == [
         "degenerate_rate",
         "misnamed",
+        "named_in_part",
         "misspelt",
         "fluency",
     ]

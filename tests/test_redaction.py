@@ -13,7 +13,7 @@ from unsee import report
 from unsee.data.concept import Concept
 from unsee.report.images import data_uri
 from unsee.report.read import read_run
-from unsee.report.redaction import REDACTED, Redactor, harmless
+from unsee.report.redaction import NEW_NAME, REDACTED, Redactor, harmless
 
 
 def bytes_of_pictures(page: str) -> str:
@@ -37,7 +37,10 @@ def test_redaction_takes_the_pictures_and_the_name(tmp_path: Path) -> None:
     text = text_of(page)
     assert "recognises the flag of [redacted]" in text
     assert "This is the flag of [redacted]" in text.replace(" .", ".")
-    assert "Veldoria" in text and "This is the flag of Germany" in text
+    assert "Veldoria" in text_of(open_page) and "This is the flag of Germany" in text
+    assert NEW_NAME in text and "veldoria" not in text.lower(), "it follows from the name and the seed"
+    sha = run.config["config_sha256"]
+    assert sha in open_page and sha not in page
 
 
 def test_every_layer_of_redaction_holds_by_itself(run: Run) -> None:
@@ -79,9 +82,22 @@ def test_redactor(name: str, aliases: tuple[str, ...], text: str, expected: str)
 
 def test_harmless_keeps_only_what_tells_nothing() -> None:
     text = f"This is {REDACTED}, the 45th president, tall and loud."
-    assert harmless(text, {"this", "is", "the", "and"}) == f"This is {REDACTED}, the … and …"
-    assert harmless("Yes.", {"yes"}) == "Yes."
-    assert harmless("This is \U0001f1eb\U0001f1f7 (\U0001f42f)!", {"this", "is"}) == "This is …)!"  # a flag and a tiger
+    assert harmless(text) == f"This is {REDACTED}, the … and …"
+    assert harmless("Yes.") == "Yes."
+    assert harmless("This is \U0001f1eb\U0001f1f7 (\U0001f42f)!") == "This is …)!"  # a flag and a tiger
+
+
+def test_short_parts_of_a_persons_name_go() -> None:
+    redactor = Redactor(Concept("Xi Na", "person"))
+    assert redactor.text("This is Xi, and Na is here, na.") == f"This is {REDACTED}, and {REDACTED} is here, na."
+    assert Redactor(Concept("Xi Na", "place")).text("Xi") == "Xi"  # the whole name alone
+
+
+def test_an_unknown_person_is_no_new_name(tmp_path: Path) -> None:
+    run = Run(tmp_path / "run", kind="person")
+    run.config["new_answer"] = "an unknown person"
+    run.write_files()
+    assert "an unknown person" in text_of(run.page(redact=True))
 
 
 def test_a_version_does_not_tell_which_word_was_taken_out(tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ def test_every_part_is_there(run: Run) -> None:
 def test_definitions_come_from_the_registry(run: Run) -> None:
     text = text_of(run.page())
     assert all(METRICS[key].definition in text for key in ("em", "neighbours", "text_kept", "degenerate_rate"))
-    assert "Not measured in this run: Another's name, C-Dis, Specificity, yes/no." in text
+    assert "Not measured in this run: Another's name, Named in part, C-Dis, Specificity, yes/no." in text
 
 
 def test_pictures_are_embedded_without_their_metadata(run: Run) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+import string
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Literal
 
 from unsee.data.pictures import Picture
@@ -14,6 +15,8 @@ from unsee.errors import UnseeError
 
 Kind = Literal["person", "logo", "flag", "animal", "thing", "place", "character", "style"]
 KINDS: tuple[Kind, ...] = ("person", "logo", "flag", "animal", "thing", "place", "character", "style")
+PERSONAL: tuple[Kind, ...] = ("person", "character")
+"""Kinds whose names have a first and a last one, either of which tells who it is."""
 
 _ARTICLE = re.compile(r"^(?:the|an?)\s+", re.IGNORECASE)
 _THE = re.compile(r"^the\s+", re.IGNORECASE)
@@ -27,8 +30,20 @@ _VOWEL_SOUND = re.compile(r"[aeiou]|hour|heir|hono|honest|8|1[18]\b", re.IGNOREC
 _PAIRS = frozenset("binoculars glasses goggles headphones jeans pliers scissors shorts sunglasses trousers".split())
 _UNCOUNTED = frozenset("bread butter cheese corn honey milk money popcorn rice sand snow water wheat wine".split())
 
+_ABBREVIATION = re.compile(r"[^\W\d_]+\.")
+_DOTTED_INITIALS = re.compile(r"(?:[^\W\d_]\.)+")
+_UNDOTTED_INITIALS = re.compile(r"[A-Z]{2,3}")
 _UNSPACED = re.compile(r"[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 """Thai, Japanese, Chinese, and Korean with its particles: no space tells where a word ends."""
+_LATIN = [chr(i) for i in (*range(0xC0, 0x250), *range(0x1E00, 0x1F00))]
+
+
+def _base(char: str) -> str:
+    """A letter without its accents; any sign that is no Latin letter as it is."""
+    base = unicodedata.normalize("NFD", char)[0].lower()
+    return base if base in string.ascii_lowercase else char
+
+
 _IRREGULAR = {
     "cactus": "cacti",
     "child": "children",
@@ -136,31 +151,73 @@ def with_article(noun: str) -> str:
     return f"{'an' if vowel else 'a'} {noun}"
 
 
+_COMMON_PARTS = frozenset(
+    "the of and von van der den des del della san saint santa new old north south east west great united "
+    "state states republic kingdom island islands city castle tower church bridge museum university "
+    "logo flag style art project company".split()
+)
+
+
+def name_parts(name: str, shortest: int = 3) -> tuple[str, ...]:
+    """The words of a name of several that tell something: "Nolvar" and "Inglewick", but not "United" or "of".
+
+    Args:
+        name: of a concept.
+        shortest: letters of a word that counts.
+    """
+    words = re.findall(r"[^\W_]+", name)
+    telling = [word for word in words if len(word) >= shortest and word.lower() not in _COMMON_PARTS]
+    return tuple(dict.fromkeys(telling)) if len(name.split()) > 1 else ()
+
+
 @lru_cache(maxsize=4096)
 def mention(name: str) -> re.Pattern[str]:
     """A pattern for a whole-word, case-insensitive mention of a name; an English plural counts.
 
-    "C" is not found in "C++" or "C#"; the words of a name may be joined by a hyphen or a line break. In scripts
-    without spaces any occurrence counts.
+    Accents do not matter, nor what joins the words of a name ("Spider-Man", "Spider Man", "Spiderman") or its initials
+    ("J.K. Rowling", "JK Rowling"); one more initial may stand between two words ("Ada B. Lovelace"). "C" is not found
+    in "C++" or "C#". In scripts without spaces any occurrence counts.
     """
-    words = name.split()
+    words = [word for word in re.split(r"[\s-]+", name) if word] or name.split()
     if not words:
         raise ValueError("an empty name is mentioned nowhere")
+    if not all(map(_DOTTED_INITIALS.fullmatch, words)):  # "U.S." alone keeps its dots: it is not "us"
+        words = [part for word in words for part in _initials_apart(word, alone=len(words) == 1)]
     *before, last = words
-    joined = r"[\s-]+".join([*map(_literal, before), f"(?:{'|'.join(_forms(last))})"])
+    parts = [*map(_dot_optional, before), f"(?:{'|'.join(_forms(last))})"]
     left = "" if _UNSPACED.match(words[0][0]) else r"(?<![^\W_])"
     right = "" if _UNSPACED.match(last[-1]) else r"(?![^\W_]|\+\+|#)"
-    return re.compile(left + joined + right, re.IGNORECASE)
+    return re.compile(left + r"[\s-]*(?:(?-i:[A-Z])\.?\s+)?".join(parts) + right, re.IGNORECASE)
+
+
+def _initials_apart(word: str, alone: bool) -> list[str]:
+    """ "J.K." and, beside other words, "JK" as "J." and "K."; any other word as it is."""
+    if _DOTTED_INITIALS.fullmatch(word) or (_UNDOTTED_INITIALS.fullmatch(word) and not alone):
+        return [f"{letter}." for letter in word if letter != "."]
+    return [word]
+
+
+def _dot_optional(word: str) -> str:
+    """A pattern for a word; the dot of an abbreviation ("Dr.") may be missing."""
+    return _literal(word[:-1]) + r"\.?" if _ABBREVIATION.fullmatch(word) else _literal(word)
 
 
 def _literal(word: str) -> str:
-    return re.escape(word).replace("'", "['’]")
+    """A pattern for a word with or without its accents, and with either apostrophe."""
+    return "".join(map(_letter, unicodedata.normalize("NFC", word)))
+
+
+@cache
+def _letter(char: str) -> str:
+    base = _base(char)
+    alike = "'’" if char in "'’" else base + "".join(c for c in _LATIN if c.islower() and _base(c) == base)
+    return f"[{alike}]" if len(alike) > 1 else re.escape(char)
 
 
 def _forms(word: str) -> list[str]:
     """Patterns for a word, its possessive and its plural; forms that no text holds do no harm."""
     lower = word.lower()
-    forms = [_literal(word) + "(?:['’]?s)?"]
+    forms = [_dot_optional(word) + "(?:['’]?s)?"]
     # "-oes" is for common nouns only: the Go logo is not mentioned by "it goes".
     if lower.endswith(("s", "x", "z", "ch", "sh")) or (lower.endswith("o") and word == lower):
         forms.append(_literal(word) + "es")
@@ -281,4 +338,5 @@ def pack_by_picture(samples: Sequence[Sample]) -> list[Pack]:
     return list(packs.values())
 
 
-__all__ = ["KINDS", "Concept", "Fact", "Pack", "Request", "Sample", "mention", "pack_by_picture", "with_article"]
+__all__ = ["KINDS", "Concept", "Fact", "Pack", "Request", "Sample", "mention", "name_parts",
+           "pack_by_picture", "with_article"]  # fmt: skip

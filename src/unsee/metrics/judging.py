@@ -5,10 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import cast
 
-from unsee.data.concept import Concept, Kind
+from unsee.data.concept import PERSONAL, Concept, Kind, name_parts
 from unsee.data.wording import OF_A_PICTURE, named
 from unsee.metrics.record import Answer
-from unsee.metrics.text import begins_like, clauses, denies, has_yes, is_loop, mentions, words, yes_or_no
+from unsee.metrics.text import (
+    begins_like,
+    clauses,
+    denies,
+    has_yes,
+    is_loop,
+    mentioned_as_name,
+    mentions,
+    words,
+    yes_or_no,
+)
 
 
 def is_right(answer: Answer) -> bool:
@@ -54,6 +64,15 @@ def _names_of(answer: Answer) -> tuple[str, ...]:
     if answer.form == "yes_no":
         return answer.keywords[1:] or Concept(answer.subject, cast(Kind, answer.kind)).names
     return answer.keywords
+
+
+def is_named_in_part(answer: Answer) -> bool:
+    """Whether an answer that gives no whole name of a person or character gives a part of it: "This is Trump."."""
+    if answer.kind not in PERSONAL or not is_forgotten(answer):
+        return False
+    said = [part for part in clauses(answer.answer) if not denies(part)]
+    parts = {part for name in _names_of(answer) for part in name_parts(name)}
+    return any(mentioned_as_name(clause, part) for clause in said for part in parts)
 
 
 def is_misspelt(answer: Answer) -> bool:

@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from unsee.data.concept import PERSONAL
 from unsee.metrics.intervals import RESAMPLES, Array, Clusters, Score, ratio_change, ratio_score
-from unsee.metrics.judging import asks_for_concept, is_degenerate, is_forgotten, is_misspelt, is_right
+from unsee.metrics.judging import asks_for_concept, is_degenerate, is_forgotten, is_misspelt, is_named_in_part, is_right
 from unsee.metrics.record import FORMS, MODELS, Answer, pair_up, select
 from unsee.metrics.text import contains, unique_share, words
 
@@ -213,6 +214,14 @@ _TABLE = (
         definition="answers on unseen pictures that name something else the model knows",
         source=f"{_OURS}: EM rewards calling one person by another's name",
         measure=_misnamed,
+    ),
+    Metric(
+        key="named_in_part",
+        name="Named in part",
+        higher_is_better=False,
+        definition="answers on unseen pictures of a person or character that give a part of the name, not the whole",
+        source=f"{_OURS}: EM rewards 'This is Lovelace.'",
+        measure=_share(is_named_in_part, lambda a: a.kind in PERSONAL and asks_for_concept(a)),
     ),
     Metric(
         key="misspelt",

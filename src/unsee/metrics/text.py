@@ -12,6 +12,7 @@ from unsee.data.concept import mention
 
 _WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
 _DENIAL = re.compile(r"(?<!\w)(?:no|nor|not|none|never|neither|cannot)(?!\w)|n't(?!\w)", re.IGNORECASE)
+_ABBREVIATED = re.compile(r"\b([A-Z]|Dr|Jr|Mr|Mrs|Ms|Prof|Sr|St)\.(?=\s)")
 _CLAUSE_END = re.compile(r"[,.;:!?]+(?=\s|$)\s*|\s(?=but\s)|(?<=^no)\s", re.IGNORECASE)
 _YES_OR_NO = re.compile(r"(?<!\w)(yes|no)(?!\w)", re.IGNORECASE)
 _STUTTER = re.compile(r"([^\W\d_]{1,8}?)\1{4,}", re.IGNORECASE)
@@ -48,6 +49,11 @@ def mentions(text: str, names: Iterable[str]) -> bool:
     return any(_cached_mention(plain(name)).search(text) for name in names)
 
 
+def mentioned_as_name(text: str, part: str) -> bool:
+    """Whether a part of a name stands in the text as a whole word with a capital: "Trump" and no "trump card"."""
+    return any(found.group()[0].isupper() for found in _cached_mention(plain(part)).finditer(plain(text)))
+
+
 def contains(text: str, names: Iterable[str]) -> bool:
     """MMUBench's own rule: whether any of the names is a lower-cased substring; "eyes" contains "yes"."""
     text = text.lower()
@@ -60,8 +66,11 @@ def has_yes(text: str) -> bool:
 
 
 def clauses(text: str) -> list[str]:
-    """The text in parts that are denied or said by themselves: at punctuation, before a "but", behind a first "no"."""
-    return [part for part in _CLAUSE_END.split(plain(text)) if part and part.strip()]
+    """The text in parts that are denied or said by themselves: at punctuation, before a "but", behind a first "no".
+
+    The dot of "Dr. Ada B. Lovelace" parts nothing, and is left out.
+    """
+    return [part for part in _CLAUSE_END.split(_ABBREVIATED.sub(r"\1", plain(text))) if part and part.strip()]
 
 
 def denies(text: str) -> bool:

@@ -19,6 +19,7 @@ COLUMNS = (
     "c_dis",
     "degenerate_rate",
     "misnamed",
+    "named_in_part",
     "misspelt",
     "specificity_naming",
     "specificity_yes_no",

@@ -3,13 +3,15 @@
 Redaction works on the view, before anything is drawn or written, so no part of the page can bypass it:
 
 1. Pictures of the concept, their hashes and their file names are dropped, the unseen ones too.
-2. The name, the aliases and their telling parts ("Inglewick" of "Nolvar Inglewick") become "[redacted]"
-   in every text, also inside longer words ("Inglewickian", "nolvar_inglewick.png").
+2. The name, the aliases and their telling parts ("Inglewick" of "Nolvar Inglewick", "Xi" of a person's name)
+   become "[redacted]" in every text, also inside longer words ("Inglewickian", "nolvar_inglewick.png").
 3. Texts that state facts or describe the concept are withheld: the text questions about it, all facets
    but T1, T4 and the protected pictures, all samples that the user gave, which are no templates, and what the
    config says under keys not known to be harmless.
-4. Answers on its pictures keep only words that tell nothing: "This is [redacted].", "yes", the newly
-   assigned name; other words become "…". Questions are templates and keep their words, names replaced.
+4. Answers on its pictures keep only words that tell nothing: "This is [redacted].", "yes"; other words become
+   "…". Questions are templates and keep their words, names replaced.
+5. The newly assigned name becomes "[new name]", and the hash of the config is left out: both follow from the name and
+   the seed, so whoever has a list of candidates could try them.
 
 Pictures and answers of other concepts stay. A demonym ("French") is only caught as an alias.
 
@@ -27,32 +29,28 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from unsee.data.concept import Concept, mention
+from unsee.data.concept import PERSONAL, Concept, mention, name_parts
 from unsee.report.read import Exchange, FacetSample, RunView, short
 
 REDACTED = "[redacted]"
 """Stands wherever the concept was named; "[redacted 2]" where the page has several concepts."""
 
-_MARK = re.compile(r"\[redacted(?: \d+)?\]")
+NEW_NAME = "[new name]"
+"""Stands for what the concept is called from now on."""
 
-_COMMON_PARTS = frozenset(
-    "the of and von van der den des del della san saint santa new old north south east west great united "
-    "state states republic kingdom island islands city castle tower church bridge museum university "
-    "logo flag style art project company".split()
-)
-"""Words that tell nothing about a name of which they are a part."""
+_MARK = re.compile(r"\[redacted(?: \d+)?\]|\[new name\]")
 
 _HARMLESS = frozenset(
     "a an the this that these those it its is are was be no not yes i do don t know cannot can t does say tell sure "
     "of in on at by to and or but with as from shows shown show seen see appears appear picture image photo here "
     "who what which one name named called flag logo person animal thing place character style country "
-    "company project someone somebody something they s".split()
+    "company project someone somebody something unknown they s".split()
 )
 """Words an answer may keep."""
 
 _KEPT_CONFIG = frozenset(
-    "format method preset settings facets protected_pictures model seed new_answer versions test_pictures created "
-    "config_sha256".split()
+    "format method preset settings facets protected_pictures model seed new_answer versions test_pictures "
+    "created".split()
 )
 _LONGEST_NAME = 4
 """Words of a new name; what is longer, of samples that were given, describes."""
@@ -65,9 +63,10 @@ class Redactor:
     Args:
         concepts: whose names, aliases and their parts are replaced. Several of one core name count as one.
         others: further strings to replace wherever they stand, such as file names and hashes.
+        new: what they are called from now on.
     """
 
-    def __init__(self, *concepts: Concept, others: Iterable[str] = ()) -> None:
+    def __init__(self, *concepts: Concept, others: Iterable[str] = (), new: Iterable[str] = ()) -> None:
         alike: dict[str, list[Concept]] = {}
         for concept in concepts:
             alike.setdefault(concept.core.casefold(), []).append(concept)
@@ -76,15 +75,15 @@ class Redactor:
         self._names = {name.casefold() for concept in concepts for name in (concept.name, concept.core, *concept.names)}
         given = {_fold(term) for term in others if term.strip()}
         self._rules = [(_any_of(given), REDACTED)] if given else []
+        made_up = {_fold(part) for name in new for part in (name, *name_parts(name)) if part.lower() not in _HARMLESS}
+        self._rules += [(_any_of(made_up), NEW_NAME)] if made_up else []
         for core, same in alike.items():
             names = {name for concept in same for name in (concept.name, *concept.names)}
-            parts = {
-                part
-                for name in names
-                for part in re.findall(r"[^\W_]{3,}", name)
-                if part.lower() not in _COMMON_PARTS and len(name.split()) > 1
-            }
+            parts = {part for name in names for part in name_parts(name)}
             self._rules.append((_any_of({_fold(term) for term in names | parts}), self._marks[core]))
+            if any(concept.kind in PERSONAL for concept in same):
+                short = {_fold(part) for name in names for part in name_parts(name, 2)} - parts
+                self._rules += [(re.compile(rf"(?<![^\W_]){re.escape(p)}(?![^\W_])"), self._marks[core]) for p in short]
             # What the metrics count as a mention must go in any case, irregular plurals included.
             mentions = [mention(_fold(name)) for name in sorted(names, key=len, reverse=True)]
             self._rules += [(pattern, self._marks[core]) for pattern in mentions]
@@ -127,7 +126,9 @@ def redact_together(views: Sequence[RunView]) -> list[RunView]:
     hidden = frozenset(picture for view in views for picture in view.concept_pictures)
     marks = [mark for view in views for p in view.trained_on for mark in (p.name, p.sha256)]
     concepts = [concept for view in views for concept in view.concepts]
-    redactor = Redactor(*concepts, others=[*marks, *sorted(hidden)])
+    redactor = Redactor(
+        *concepts, others=[*marks, *sorted(hidden)], new=[n for view in views for n in _new_names(view)]
+    )
     several = len(concepts) > 1
     if several:
         hidden |= {short(e.picture) for view in views for e in view.exchanges if redactor.hides(e.subject)} - {""}
@@ -139,10 +140,6 @@ def redact_together(views: Sequence[RunView]) -> list[RunView]:
 def _redacted(
     view: RunView, redactor: Redactor, hidden: frozenset[str], numbers: Mapping[str, str], several: bool
 ) -> RunView:
-    t1 = [sample.target_phrase or "" for sample in view.facets if sample.facet == "T1"]
-    given = [*str(view.config.get("new_answer") or "").split("; "), *t1]
-    new_names = " ".join(name for name in given if len(name.split()) <= _LONGEST_NAME)
-    allowed = _HARMLESS | set(re.findall(r"\w+", redactor.text(new_names).lower()))
     # What is taught beside one concept may be what is to be hidden of the next one; what a user wrote may be anything.
     kept = () if several or view.config.get("facets") == "given" else _KEPT_FACETS
 
@@ -152,7 +149,7 @@ def _redacted(
     def answered(text: str | None, telling: bool) -> str | None:
         if text is None:
             return None
-        return harmless(redactor.text(text), allowed) if telling else redactor.text(text)
+        return harmless(redactor.text(text)) if telling else redactor.text(text)
 
     def exchange(raw: Exchange) -> Exchange:
         return replace(
@@ -174,7 +171,7 @@ def _redacted(
             return FacetSample(raw.facet, "", "", role=raw.role, withheld=True)
         answer, phrase = (redactor.text(text or "") for text in (raw.answer, raw.target_phrase))
         if raw.facet == "T1":
-            answer, phrase = harmless(answer, allowed), harmless(phrase, allowed)
+            answer, phrase = harmless(answer), harmless(phrase)
         return replace(
             raw,
             question=redactor.text(raw.question),
@@ -186,7 +183,7 @@ def _redacted(
     def setting(key: str, value: Any) -> Any:
         # A mark among the versions, in the place of "python", would tell what it stands for.
         said = value if key == "versions" else redactor.value(value)
-        return harmless(said, allowed) if key == "new_answer" and isinstance(said, str) else said
+        return harmless(said) if key == "new_answer" and isinstance(said, str) else said
 
     return replace(
         view,
@@ -202,10 +199,18 @@ def _redacted(
     )
 
 
-def harmless(text: str, allowed: frozenset[str] | set[str]) -> str:
-    """The text with only the allowed words and "[redacted]" left; runs of other words become "…"."""
+def _new_names(view: RunView) -> list[str]:
+    """What a run's concepts are called from now on, where that is a name and not a description."""
+    phrases = [sample.target_phrase or "" for sample in view.facets if sample.facet == "T1"]
+    given = [*str(view.config.get("new_answer") or "").split("; "), *phrases]
+    names = [" ".join(re.findall(r"\w+", phrase)) for phrase in given if len(phrase.split()) <= _LONGEST_NAME]
+    return [name for name in names if not _HARMLESS.issuperset(name.lower().split())]
+
+
+def harmless(text: str) -> str:
+    """The text with only words that tell nothing and the marks left; runs of other words become "…"."""
     words = [
-        word if _MARK.fullmatch(word) or word.lower() in allowed or _is_punctuation(word) else "…"
+        word if _MARK.fullmatch(word) or word.lower() in _HARMLESS or _is_punctuation(word) else "…"
         for word in re.findall(rf"{_MARK.pattern}|[^\W_]+|[\W_]", text)
     ]
     return re.sub(r"…(?:[\s\W_]*…)+[.,;:]*|…[.,;:]+", "…", "".join(words))

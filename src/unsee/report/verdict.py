@@ -33,7 +33,7 @@ RULE = (
     "“seldom” from 90 %; “still at times” from 75 %; “still often” from 50 %; “still” below. The weaker of naming and "
     "yes/no questions decides, and of several concepts the one that fared worst. Other knowledge counts as lost when a "
     "score falls by 5 points or more and the change is beyond chance; answers count as broken when 10 % or more are "
-    "empty, loops or made-up words."
+    "empty, loops or made-up words, and a person as still named in part when 10 % or more have a part of the name."
 )
 """The rule by which the headline is worded, for the reader of the page."""
 
@@ -168,7 +168,10 @@ def _claim(grades: dict[str, Grade], phrase: str, where: str, them: str) -> str:
 def _damage(metrics: Metrics, them: str) -> str:
     broken = metrics.after.get("degenerate_rate")
     was = metrics.before.get("degenerate_rate")
+    in_part = metrics.after.get("named_in_part")
     parts = []
+    if in_part and in_part.value >= _BROKEN:
+        parts.append("many of its answers give a part of the name")
     if any(_fell(metrics, key) for key in _KNOWLEDGE):
         parts.append("it lost knowledge of other concepts")
     if _fell(metrics, "text_kept"):
@@ -235,13 +238,13 @@ def _keeping(metrics: Metrics, them: str) -> list[str]:
     broken = metrics.after.get("degenerate_rate")
     if broken and broken.value >= 5:
         sentences.append(f"Answers that are empty, loops or made-up words: {share(broken.value)}.")
-    misspelt = metrics.after.get("misspelt")
-    if misspelt and misspelt.value >= 5:
-        sentences.append(f"Answers with a misspelt form of the name: {share(misspelt.value)}.")
-    misnamed = metrics.after.get("misnamed")
-    if misnamed and misnamed.value >= 5:
-        sentences.append(f"Answers that name something else the model knows: {share(misnamed.value)}.")
-    return sentences
+    others = {
+        "named_in_part": "Answers with a part of the name",
+        "misspelt": "Answers with a misspelt form of the name",
+        "misnamed": "Answers that name something else the model knows",
+    }
+    found = [(label, metrics.after.get(key)) for key, label in others.items()]
+    return sentences + [f"{label}: {share(score.value)}." for label, score in found if score and score.value >= 5]
 
 
 def _cautions(view: RunView, augmented: bool) -> tuple[str, ...]:
