@@ -64,7 +64,7 @@ def test_the_batch_size_changes_nothing(tiny: VisionLanguageModel, batch_size: i
 def test_few_prefixes_held_at_once_change_nothing(tiny: VisionLanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
     questions = [*MIXED, Question("What is it?", draw("stripe")), Question("Is it a cross?", draw("cross"))]
     wanted = answer(tiny, questions, 12)
-    monkeypatch.setattr(answering, "PREFIX_TOKENS", 1)
+    monkeypatch.setattr(answering, "PREFIX_BYTES", 1)
     assert answer(tiny, questions, 12) == wanted
 
 

@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import torch
 from commands import arguments, as_a_process, one_line
 from conftest import SHAPES, Call, Ended, draw
 
@@ -129,6 +130,31 @@ def test_a_bug_is_not_dressed_up(
     story = written.read_text()
     assert "Traceback (most recent call last)" in story and "in broken" in story
     assert "['methods']" in story and "torch 2" in story and "unsee 0" in story
+
+
+@pytest.mark.parametrize("asked", ["--redact", "--redact=true"])
+def test_what_is_to_be_sent_of_a_redacted_run_has_no_name(
+    unsee: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: str
+) -> None:
+    said = "no answer on 'Ada Example'"
+
+    def broken(*_: object) -> None:
+        raise KeyError(said)
+
+    monkeypatch.setattr("unsee.methods.make_method", broken)
+    ended = unsee("forget", "--concept", "Ada Example", "--image=ada.png", asked)
+    assert ended.code == 70 and "Ada" not in ended.err
+    story = next(iter(tmp_path.glob("unsee-bug-*.txt"))).read_text()
+    assert "Ada" not in story and "ada.png" not in story and "KeyError" in story and "in broken" in story
+
+
+def test_no_room_on_the_gpu_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    def work() -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nmore")
+
+    assert ending(work) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: out of GPU memory (CUDA out of memory. Tried to allocate 2 GiB.); what was finished")
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES])
@@ -265,10 +291,12 @@ def test_evaluating_again_gives_the_same(unsee: Call, finished: Path) -> None:
 
 
 def test_a_redacted_run_stays_redacted(unsee: Call, knowing_folder: Path, files: Path, tmp_path: Path) -> None:
-    assert unsee(*arguments(knowing_folder, files, tmp_path / "run", set="steps=1", redact=True)).code == 0
+    ended = unsee(*arguments(knowing_folder, files, tmp_path / "run", set="steps=1", redact=True))
+    assert ended.code == 0 and "circle" not in ended.out and "[redacted]" in ended.out
     page = (tmp_path / "run" / "report.html").read_text()
     assert "a circle" not in page
-    assert unsee("evaluate", tmp_path / "run").code == 0
+    scored = unsee("evaluate", tmp_path / "run")
+    assert scored.code == 0 and "circle" not in scored.out
     assert "a circle" not in (tmp_path / "run" / "report.html").read_text()
     assert unsee("report", tmp_path / "run").out.startswith("wrote ")
     assert "a circle" not in (tmp_path / "run" / "report.html").read_text()

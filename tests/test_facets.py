@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import FACTS, SHAPES, draw
@@ -446,6 +447,26 @@ def test_a_new_name_begins_with_a_token_of_its_own(knowing: VisionLanguageModel)
     apart = begins_apart(knowing, ["square circle"])
     assert not apart("square") and not apart("circles") and apart("triangle")
     assert len(first("xq")) < 3 and not apart("xq")  # one that is spelled begins as many others do
+
+
+def test_a_first_piece_that_is_a_space_alone_is_passed_over(
+    knowing: VisionLanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Llama's tokenizers, in which every text begins with one."""
+    pieces = {" zell": ["", "ze", "ll"], " zebu": ["", "ze", "bu"], " wood": ["", "wood"], " woods": ["", "wood", "s"]}
+    names = sorted({piece for found in pieces.values() for piece in found})
+
+    class Llama:
+        def __call__(self, text: str, **_: Any) -> dict[str, list[int]]:
+            return {"input_ids": [names.index(piece) for piece in pieces[text]]}
+
+        def decode(self, ids: list[int]) -> str:
+            return names[ids[0]]
+
+    monkeypatch.setattr(knowing.processor, "tokenizer", Llama())
+    apart = begins_apart(knowing, ["woods"])
+    assert not apart("wood") and not apart("zell")  # "ze" has two letters
+    assert begins_apart(knowing, ["zebu"])("wood")
 
 
 def test_every_kind_has_its_questions() -> None:

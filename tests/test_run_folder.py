@@ -80,7 +80,11 @@ def test_one_call_that_redacts_redacts_them_all(tmp_path: Path) -> None:
     first = RunFolder(tmp_path / "run", {**CONFIG, **opened})
     first.keep_pictures([draw("circle")])
     again = RunFolder(tmp_path / "run", {**CONFIG, "redact": True})
-    assert again.config["redact"] and "command" not in again.config and not again.has("pictures")
+    with first.alone(), pytest.raises(RunFolderError, match="another process"), again.alone():
+        pytest.fail("both were let in")
+    assert first.has("pictures") and not again.config["redact"], "refused, it changes nothing"
+    with again.alone():
+        assert again.config["redact"] and "command" not in again.config and not again.has("pictures")
     for later in (RunFolder(tmp_path / "run", {**CONFIG, **opened}), again):
         said = yaml.safe_load((later.work / "config.yaml").read_text())
         assert later.config["redact"] and said["redact"] and "command" not in said
@@ -138,6 +142,9 @@ def test_two_at_once_do_not_work_in_one_folder(tmp_path: Path) -> None:
         pytest.fail("both were let in")
     with second.alone():
         second.finish()
+    with pytest.raises(RunFolderError, match="holds a finished run"), first.alone():
+        pytest.fail("a finished run was begun again")
+    assert names(tmp_path) == {"run"}
     assert names(tmp_path / "run") == {"config.yaml"}
 
 

@@ -267,7 +267,7 @@ def evaluate(run: Path, /, *, json_: Json = False) -> None:
     metrics = summarise_run(read_answers(run / "answers.parquet"), seed=config["seed"])
     write_text(run / "metrics.json", json.dumps(metrics, indent=1) + "\n")
     report.write(run)
-    Display(json_).scores(run, metrics)
+    Display(json_).scores(run, report.shown(run), metrics)
 
 
 @app.command

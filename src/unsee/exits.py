@@ -51,9 +51,13 @@ def ending(work: Callable[[], object]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:
+        kept = "what was finished is kept, the same command goes on from there"
+        if type(error).__name__ == "OutOfMemoryError":  # torch's; this module does not wait for torch to be loaded
+            _say("error:", f"out of GPU memory ({first_line(error)[:120]}); {kept}: give it a larger device")
+            return USAGE
         if (storage := _storage_problem(error)) is None:
             return _unexpected(error)
-        _say("error:", f"{storage}; what was finished is kept, the same command goes on from there")
+        _say("error:", f"{storage}; {kept}")
         return USAGE
     return 0
 
@@ -88,8 +92,8 @@ def _storage_problem(error: BaseException) -> str | None:
 
 def _unexpected(error: Exception) -> int:
     """A bug: not dressed up. It exits with 70 and leaves a file that a person can send."""
-    _say("unexpected error:", f"{type(error).__name__}: {first_line(error)}")
-    story = "".join(traceback.format_exception(error))
+    _say("unexpected error:", type(error).__name__ + ("" if _redacted() else f": {first_line(error)}"))
+    story = "".join(traceback.format_exception(error)) if not _redacted() else _frames(error)
     about = f"Python {platform.python_version()}, {platform.platform()}, {', '.join(_versions())}"
     try:
         with tempfile.NamedTemporaryFile("w", prefix="unsee-bug-", suffix=".txt", delete=False) as file:
@@ -101,12 +105,22 @@ def _unexpected(error: Exception) -> int:
     return UNEXPECTED
 
 
+def _redacted() -> bool:
+    """Whether what the user wrote is to be kept out: nobody should have to read a file for it before sending it."""
+    return any(word.startswith("--redact") for word in sys.argv[1:])
+
+
 def _command() -> list[str]:
     """The command line; one that is to be redacted without what its options were given."""
     given = sys.argv[1:]
-    if "--redact" not in given:
-        return given
-    return [word.partition("=")[0] if word.startswith("--") else "…" for word in given]
+    return [word.partition("=")[0] if word.startswith("--") else "…" for word in given] if _redacted() else given
+
+
+def _frames(error: Exception) -> str:
+    """Where an error came from, without what it says, in which a name may stand."""
+    return "\n".join(
+        f"{type(one).__name__}, from:\n{''.join(traceback.format_tb(one.__traceback__))}" for one in _chain(error)
+    )
 
 
 def _versions() -> Iterator[str]:

@@ -16,8 +16,17 @@ from rich.text import Text
 if TYPE_CHECKING:
     from unsee.methods import Method
     from unsee.methods.settings import Setting
-    from unsee.metrics import Answer, Outcome
+    from unsee.metrics import Outcome
+    from unsee.report.read import Exchange, RunView
     from unsee.runs import Run
+
+
+def _named(metrics: Mapping[str, Any], view: RunView) -> Mapping[str, Any]:
+    """Scores under the names that the view shows."""
+    if "concepts" not in metrics or not view.redacted:
+        return metrics
+    each = zip((concept.name for concept in view.concepts), metrics["concepts"].values(), strict=True)
+    return {**metrics, "concepts": dict(each)}
 
 
 class Display:
@@ -63,41 +72,44 @@ class Display:
         self.errors.print(Text.assemble(("note:", "yellow"), " ", " ".join(line.split())), soft_wrap=True)
 
     def finish(self, run: Run, outcomes: Sequence[Outcome]) -> None:
-        """What came of a run: examples, scores, and where the report is."""
+        """What came of a run: examples, scores, and where the report is; of one that is redacted no more than there."""
         self._bars.stop()
-        if run.left_out:
-            some = ", ".join(run.left_out[:5]) + (", ..." if len(run.left_out) > 5 else "")
-            self.warn(f"{len(run.left_out)} protected pictures seem to show the concept and were left out: {some}")
-        from unsee.report import judge, read_run
+        from unsee.report import judge, shown
 
-        verdict = judge(read_run(run.path))
+        view = shown(run.path)
+        left_out = [] if view.redacted else run.left_out
+        if run.left_out:
+            some = ", ".join(left_out[:5]) + (", ..." if len(left_out) > 5 else "")
+            count = f"{len(run.left_out)} protected pictures seem to show the concept and were left out"
+            self.warn(f"{count}: {some}" if some else count)
+        verdict = judge(view)
         if self.machine:
             met = [{"requirement": o.requirement, "measured": o.measured, "met": o.met} for o in outcomes]
             said = {"claim": verdict.claim, "tone": verdict.tone, "cautions": verdict.cautions}
-            self._object({"run": str(run.path), "verdict": said, "metrics": run.metrics, "requirements": met,
-                          "left_out": run.left_out})  # fmt: skip
+            self._object({"run": str(run.path), "verdict": said, "metrics": _named(run.metrics, view),
+                          "requirements": met, "left_out": left_out})  # fmt: skip
             return
-        self._answers(run)
-        self.scores(run.path, run.metrics)
+        self._answers(view)
+        self.scores(run.path, view, run.metrics)
         self._line((verdict.claim, "bold"), *(f" {caution}" for caution in verdict.cautions))
         self._line(f"trained in {run.history.seconds:.0f} s; report: ", (str(run.path / "report.html"), "bold"))
 
-    def _answers(self, run: Run) -> None:
-        after = {a.key: a.answer for a in run.answers if a.model == "after"}
-        own: dict[str, list[Answer]] = {}
-        for a in run.answers:
-            if a.model == "before" and a.set == "forget":
-                own.setdefault(a.concept, []).append(a)
+    def _answers(self, view: RunView) -> None:
+        own: dict[str, list[Exchange]] = {}
+        for exchange in view.asked("forget"):
+            own.setdefault(exchange.subject, []).append(exchange)
         if not own:
             return
         table = Table("question on an unseen picture", "before", "after", title=Text(f"Forgetting {', '.join(own)}"))
-        for a in [a for rows in own.values() for a in rows[: max(1, 6 // len(own))]]:
-            table.add_row(Text(a.question), Text(a.answer), Text(after[a.key]))
+        for e in [e for rows in own.values() for e in rows[: max(1, 6 // len(own))]]:
+            table.add_row(Text(e.question), Text(e.before or ""), Text(e.after or ""))
         self.console.print(table)
 
-    def scores(self, run: Path, metrics: Mapping[str, Any]) -> None:
+    def scores(self, run: Path, view: RunView, metrics: Mapping[str, Any]) -> None:
+        """The scores of a run, as `metrics.json` holds them; of several concepts, of each as well."""
         from unsee.metrics import METRICS
 
+        metrics = _named(metrics, view)
         if self.machine:
             self._object({"run": str(run), "metrics": metrics})
             return

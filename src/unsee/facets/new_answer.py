@@ -52,11 +52,13 @@ def begins_apart(vlm: VisionLanguageModel, names: Sequence[str]) -> Callable[[st
     A model that has said the "Z" of Brisco Zellwood goes on to a new name that begins with the same token.
     """
 
-    def first(word: str) -> int:
-        return vlm.tokenizer(f" {word}", add_special_tokens=False)["input_ids"][0]
+    def first(word: str) -> str:
+        """The first piece with a letter: some tokenizers begin with a piece that is a space alone."""
+        ids = vlm.tokenizer(f" {word}", add_special_tokens=False)["input_ids"]
+        return next(filter(None, (vlm.tokenizer.decode([i]).strip() for i in ids)), "")
 
     known = {first(word) for name in names for word in name.split()}
-    return lambda word: first(word) not in known and len(vlm.tokenizer.decode([first(word)]).strip()) > 2
+    return lambda word: first(word) not in known and len(first(word)) > 2
 
 
 def vocabulary_words(vlm: VisionLanguageModel) -> frozenset[str]:

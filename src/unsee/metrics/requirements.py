@@ -43,10 +43,12 @@ class Requirement:
 
     def judge(self, metrics: Mapping[str, Any]) -> Outcome:
         asked = (metrics, *metrics.get("concepts", {}).values())
-        scores = [score for one in asked if (score := one[self.side].get(self.key)) is not None]
-        if not scores:
+        found = [one[self.side].get(self.key) for one in asked]
+        scores = [score for score in found if score is not None]
+        held = self.sign in (">=", ">")  # what is to be reached must have been measured, for every concept
+        if not scores or (held and len(scores) < len(found)):
             return Outcome(self.text, None, False)
-        worst = min if self.sign in (">=", ">") else max
+        worst = min if held else max
         measured = float(worst(score["value"] for score in scores))
         return Outcome(self.text, measured, _SIGNS[self.sign](measured, self.bound))
 

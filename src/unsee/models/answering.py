@@ -17,8 +17,8 @@ from unsee.models.packing import Slices, slices_of
 from unsee.models.prompting import Suffix
 from unsee.models.vlm import VisionLanguageModel
 
-PREFIX_TOKENS = 16_384
-"""How many tokens of prefixes are held at once: their keys and values take most of the memory."""
+PREFIX_BYTES = 2 * 2**30
+"""What the keys and values of the prefixes that are held at once may take; half a MiB a token in a model of 7B."""
 FORWARD_TOKENS = 4096
 """Tokens of a forward in which given answers are scored, where there are several rows."""
 
@@ -70,7 +70,8 @@ def answer(
     """
     suffixes = [vlm.prompter.suffix(q.text, picture=q.picture is not None).ids for q in questions]
     replies: dict[int, Reply] = {}
-    for pictures, chunks in _batches(questions, suffixes, batch_size, len(vlm.prompter.prefix)):
+    held = max(1, PREFIX_BYTES // (len(vlm.prompter.prefix) * _bytes_a_token(vlm)))
+    for pictures, chunks in _batches(questions, suffixes, batch_size, held):
         prefix = encode_prefix(vlm, pictures) if pictures else None
         for rows in chunks:
             found = _answer_rows(vlm, prefix, [[suffixes[i] for i in row] for row in rows], max_new_tokens)
@@ -84,11 +85,16 @@ def answer(
 
 
 def _batches(
-    questions: Sequence[Question], suffixes: Sequence[Sequence[int]], batch_size: int, prefix: int
+    questions: Sequence[Question], suffixes: Sequence[Sequence[int]], batch_size: int, held: int
 ) -> list[tuple[list[Picture], list[list[list[int]]]]]:
     """What is answered together: pictures, and for them one batch after another, a row of question numbers each.
 
     All rows of a batch are equally long. Texts are one row without a picture.
+
+    Args:
+        questions, suffixes: what is asked.
+        batch_size: questions a forward.
+        held: prefixes of pictures that are held at once.
     """
     asked: dict[str, list[int]] = {}
     shown: dict[str, Picture] = {}
@@ -109,9 +115,17 @@ def _batches(
             by_count.setdefault(len(numbers), []).append(key)
     for count, keys in by_count.items():
         keys.sort(key=lambda key: len(suffixes[asked[key][-1]]))
-        for some in _cut(keys, max(1, min(batch_size // count, PREFIX_TOKENS // prefix))):
+        for some in _cut(keys, min(batch_size // count, held)):
             found.append(([shown[k] for k in some], [[asked[k] for k in some]]))
     return found
+
+
+def _bytes_a_token(vlm: VisionLanguageModel) -> int:
+    """What W keeps of a token: keys and values in every layer."""
+    text = vlm.base.config.get_text_config()
+    heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
+    width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    return 2 * text.num_hidden_layers * heads * width * vlm.base.dtype.itemsize
 
 
 def _cut(items: list[Any], most: int) -> list[list[Any]]:

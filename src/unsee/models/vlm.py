@@ -62,6 +62,9 @@ class VisionLanguageModel:
 
     Attributes:
         sliced: whether packs are attended to in slices; False: under one mask over the whole pack, the plain path.
+
+    Raises:
+        UnseeError: the model's family is not supported, or its pictures take different numbers of tokens.
     """
 
     def __init__(self, model: Any, processor: Any, name: str, path: Path | None = None):
@@ -76,8 +79,13 @@ class VisionLanguageModel:
         self._is_original = False
         self._place: Callable[[torch.Tensor], torch.Tensor] | None = None
         self.sliced = True
+        blank = [Picture.from_image(Image.new("RGB", size), "blank") for size in ((64, 64), (96, 48))]
         with torch.no_grad():
-            features = self._features([Picture.from_image(Image.new("RGB", (64, 64)), "blank")])
+            features = self._features(blank)
+        if len(features) != len(blank):
+            raise UnseeError(
+                f"{name}: how many tokens a picture takes depends on its shape in this model; it is not supported"
+            )
         self.prompter = Prompter(processor, model.config.image_token_id, features.shape[1])
 
     @property
@@ -329,7 +337,9 @@ _HUB_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 
 
 def fitting_dtype(device: str = "cpu") -> torch.dtype:
-    """bfloat16; float32 on a processor without instructions for bfloat16, which would be some hundred times slower."""
+    """bfloat16; where it would be emulated, float16 on a GPU and float32 on a processor, some hundred times faster."""
+    if torch.device(device).type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
     known = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
     return torch.bfloat16 if torch.device(device).type != "cpu" or known else torch.float32
 
@@ -361,15 +371,14 @@ def load(model: str, device: str = "cpu", dtype: torch.dtype | None = None) -> V
         anatomy_of(config.model_type)
         read: Any = AutoModelForImageTextToText.from_pretrained(source, dtype=dtype, output_loading_info=True)
         processor = AutoProcessor.from_pretrained(source)
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
+        loaded, found = read
+        if missing := sorted(found["missing_keys"]):  # transformers would fill them at random
+            raise UnseeError(f"the model {model!r} lacks weights: {', '.join(missing[:3])}")
+        loaded = loaded.to(place).eval().requires_grad_(False)
+        name, path = (folder.resolve().name, folder.resolve()) if folder.exists() else (model, Path(model))
+        return VisionLanguageModel(loaded, processor, name, path)
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError, NotImplementedError, SafetensorError) as error:
         raise UnseeError(f"cannot load the model {model!r}: {first_line(error)}") from None
-    loaded, found = read
-    if missing := sorted(found["missing_keys"]):  # transformers would fill them at random
-        raise UnseeError(f"the model {model!r} lacks weights: {', '.join(missing[:3])}")
-    loaded = loaded.to(place).eval().requires_grad_(False)
-    if folder.exists():
-        return VisionLanguageModel(loaded, processor, folder.resolve().name, folder.resolve())
-    return VisionLanguageModel(loaded, processor, model, Path(model))
 
 
 def _device(name: str) -> torch.device:

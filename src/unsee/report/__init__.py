@@ -37,12 +37,21 @@ def write(run: Path, redact: bool = False, output: Path | None = None) -> Path:
     run = Path(run)
     if output is not None:
         _refuse_output(output)
-    view = read_run(run)
-    page = render(redact_view(view) if redact or view.config.get("redact") else view)
+    page = render(shown(run, redact))
     if output is not None:
         return _write_new(output, page)
     _write(run / "report.html", page)
     return run / "report.html"
+
+
+def shown(run: Path, redact: bool = False) -> RunView:
+    """A run as it may be shown: redacted where that is asked for now, or was when it was made.
+
+    Raises:
+        RunFolderError: no run folder, or a file in it is damaged.
+    """
+    view = read_run(run)
+    return redact_view(view) if redact or view.config.get("redact") else view
 
 
 def compare(runs: Sequence[Path], output: Path = Path("comparison.html"), redact: bool = False) -> Path:
@@ -75,12 +84,12 @@ def compare(runs: Sequence[Path], output: Path = Path("comparison.html"), redact
     found = {number: _read_finished(run) for number, run in enumerate(runs, 1)}
     together = comparability(found)
     if redact or any(view.config.get("redact") for view in found.values()):
-        shown = dict(zip(found, redact_together(list(found.values())), strict=True))
+        views = dict(zip(found, redact_together(list(found.values())), strict=True))
         links = {}
     else:
-        shown = found
+        views = found
         links = {n: _address(v.folder / "report.html", output) for n, v in found.items()}
-    return _write_new(output, render_comparison(shown, together, links))
+    return _write_new(output, render_comparison(views, together, links))
 
 
 def _read_finished(run: Path) -> RunView:
@@ -120,4 +129,4 @@ def _write(path: Path, page: str) -> None:
         temporary.write_bytes(page.encode("utf-8", errors="replace"))
 
 
-__all__ = ["RunView", "Verdict", "compare", "judge", "read_run", "redact_view", "render", "write"]
+__all__ = ["RunView", "Verdict", "compare", "judge", "read_run", "redact_view", "render", "shown", "write"]

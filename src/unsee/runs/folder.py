@@ -26,6 +26,7 @@ from unsee.report.read import FORMAT, read_config
 FACETS = "facets.json"
 BEFORE, CHECKPOINTS = "before.parquet", "checkpoints"
 """What only an interrupted run needs: the original's answers, and the state of the training."""
+_LOCK = ".lock"
 _NOT_CONFIG = ("created", "versions", "command", "redact", "config_sha256", "new_answer", "left_out")
 """Entries of config.yaml that say when, with what and what came of it, not what is to be done."""
 
@@ -43,8 +44,15 @@ class RunFolder:
         self.work = self.path.with_name(self.path.name + ".partial")
         self.config = _plain({"format": FORMAT, **config})
         self.config["config_sha256"] = config_sha256(self.config)
-        self.resumed = (self.work / "config.yaml").exists()
-        if self.resumed:
+        self._redact = bool(config.get("redact"))
+        self.resumed = self._begin()
+
+    def _begin(self) -> bool:
+        """Make the folder, or find what an interrupted run of the same config has left in it; whether that was there.
+
+        Nothing that is there is changed: another process may be writing it.
+        """
+        if (self.work / "config.yaml").exists():
             found = read_config(self.work)
             if found.get("config_sha256") != self.config["config_sha256"]:
                 raise RunFolderError(
@@ -52,18 +60,17 @@ class RunFolder:
                     f"{', '.join(_differences(found, self.config)) or 'its format'}); "
                     "repeat that command to finish it, choose another --out, or remove the folder"
                 )
-            redact = bool(found.get("redact") or self.config.get("redact"))
             self.config = found
-            self._keep_to(redact)
-        else:
-            if self.work.exists() and any(not p.name.startswith(".config.yaml.") for p in self.work.iterdir()):
-                raise RunFolderError(f"{self.work} is in the way and is not an unfinished run; remove it first")
-            _make(self.work)
-            self.note(created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"), versions=versions())
+            return True
+        if self.work.exists() and any(not p.name.startswith((".config.yaml.", _LOCK)) for p in self.work.iterdir()):
+            raise RunFolderError(f"{self.work} is in the way and is not an unfinished run; remove it first")
+        _make(self.work)
+        self.note(created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"), versions=versions())
+        return False
 
-    def _keep_to(self, redact: bool) -> None:
+    def _keep_out(self) -> None:
         """Whichever call asked that the concept be kept out, all do: a page written open cannot be called back."""
-        if redact and not self.config.get("redact"):
+        if self._redact and not self.config.get("redact"):
             self.config.pop("command", None)
             shutil.rmtree(self.work / "pictures", ignore_errors=True)
             self.note(redact=True)
@@ -76,7 +83,7 @@ class RunFolder:
         Raises:
             RunFolderError: another process works in it.
         """
-        lock = FileLock(self.work / ".lock", timeout=0)
+        lock = FileLock(self.work / _LOCK, timeout=0)
         try:
             lock.acquire()
         except Timeout:
@@ -84,6 +91,11 @@ class RunFolder:
                 f"another process is writing {self.work}; wait for it, or choose another --out"
             ) from None
         try:
+            if self.path.exists() and not self.has("config.yaml"):  # another process has finished it since
+                shutil.rmtree(self.work)  # all there is in it is the lock
+            refuse_existing(self.path)
+            self._begin()
+            self._keep_out()
             yield
         finally:
             lock.release()

@@ -155,7 +155,8 @@ def _carried_out(
         built = _facets(folder, vlm, request, facet_settings, samples, seed, force, anew, say)
         chosen = method.samples(built.samples, seed)
     except UnseeError:
-        if not folder.resumed:  # to be mended by another request, which a folder left behind would stand in the way of
+        # To be mended by another request, which a folder left behind would stand in the way of.
+        if not (folder.resumed and folder.has(FACETS)):
             folder.discard()
         raise
     for asked in protocols:
