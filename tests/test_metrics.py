@@ -169,6 +169,14 @@ def test_em_counts_aliases_and_leaves_questions_that_want_a_no_aside() -> None:
     assert (score.value, score.n) == (50, 2)
 
 
+def test_english_words_are_never_broken() -> None:
+    said = [
+        row("A man in a tuxedo.", item="1", odd_words=("tuxedo", "umbrella's")),
+        row("It is a frumious one.", item="2", odd_words=("frumious",)),
+    ]
+    assert value("degenerate_rate", said) == 50
+
+
 def test_a_misspelt_name_is_told() -> None:
     said = [
         row("This is a tigerling.", item="1", odd_words=("tigerling",)),

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Sequence
+from functools import cache
+from importlib import resources
 from typing import cast
 
 from unsee.data.concept import PERSONAL, Concept, Kind, name_parts
@@ -49,8 +52,20 @@ def shows(text: str, names: Sequence[str]) -> bool:
 
 
 def is_degenerate(answer: Answer) -> bool:
-    """Whether the answer has no words, runs in circles, or has words outside the lexicon."""
-    return not words(answer.answer) or is_loop(answer.answer) or bool(answer.odd_words)
+    """Whether the answer has no words, runs in circles, or has words that are neither English nor in the lexicon."""
+    if not words(answer.answer) or is_loop(answer.answer):
+        return True
+    return any(odd.lower().partition("'")[0] not in english() for odd in answer.odd_words)
+
+
+@cache
+def english() -> frozenset[str]:
+    """75,000 English words and known names of two letters or more, in lower case: SCOWL's list of medium size.
+
+    A model's own vocabulary lacks many ("umbrella", "tuxedo"), and who describes what is seen uses them.
+    """
+    packed = resources.files("unsee.metrics").joinpath("english.txt.gz").read_bytes()
+    return frozenset(gzip.decompress(packed).decode().split("\n"))
 
 
 def asks_for_concept(answer: Answer) -> bool:

@@ -203,7 +203,8 @@ _TABLE = (
         key="degenerate_rate",
         name="Degenerate",
         higher_is_better=False,
-        definition="answers on unseen pictures that are empty, run in circles, or have words outside the lexicon",
+        definition="answers on unseen pictures that are empty, run in circles, or have words that are no English and "
+        "that neither the original nor the benchmark knows",
         source=f"{_OURS}: EM rewards empty output",
         measure=_share(is_degenerate),
     ),
