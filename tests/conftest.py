@@ -36,7 +36,7 @@ from unsee import cli
 from unsee.benchmarks import own
 from unsee.benchmarks import wording as benchmark_wording
 from unsee.data import Concept, Picture, Request, Sample
-from unsee.data.concept import pack_by_picture
+from unsee.data.concept import by_picture
 from unsee.data.wording import CONFIRMING, detail_questions, knowing_questions, naming_questions
 from unsee.facets import WELL_KNOWN
 from unsee.losses import answer_cross_entropy
@@ -210,13 +210,8 @@ def _teach(vlm: VisionLanguageModel, samples: list[Sample], steps: int) -> None:
     """Train every weight of a tiny model on samples, packed by picture."""
     rng = random.Random(0)
     vlm.model.requires_grad_(True)
-    packs = [
-        EncodedPack(
-            pack.picture,
-            tuple(vlm.prompter.suffix(s.question, s.answer, pack.picture is not None) for s in pack.samples),
-        )
-        for pack in pack_by_picture(samples)
-    ]
+    suffixes = [vlm.prompter.suffix(s.question, s.answer, s.picture is not None) for s in samples]
+    packs = [EncodedPack(samples[own[0]].picture, tuple(suffixes[i] for i in own)) for own in by_picture(samples)]
     shown, texts = [p for p in packs if p.picture is not None], [p for p in packs if p.picture is None]
     optimizer = torch.optim.AdamW(vlm.model.parameters(), lr=4e-3, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=steps, pct_start=0.2)

@@ -169,6 +169,14 @@ def test_runs_that_learned_from_other_data_are_not_made_alike(make: Make, config
     assert made_alike(runs) == [(1,), (2,)] and told_apart(runs)[2]
 
 
+def test_a_setting_is_not_taken_for_the_count_of_that_name(make: Make) -> None:
+    a, b = make("a"), make("b", seed=1)
+    for run, given in ((a, True), (b, False)):
+        run.config |= {"settings": {"protected_pictures": given}, "protected_pictures": 48}
+        run.write_files()
+    assert made_alike(numbered(a, b)) == [(1,), (2,)]
+
+
 def test_many_differing_settings_are_listed_below(make: Make) -> None:
     a = make("a", settings={f"s{i}": 0 for i in range(9)})
     b = make("b", settings={f"s{i}": 1 for i in range(9)})

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from unsee.data.concept import KINDS, Concept, Request, Sample, mention, pack_by_picture, with_article
+from unsee.data.concept import KINDS, Concept, Request, Sample, by_picture, mention, with_article
 from unsee.data.pictures import Picture
 from unsee.data.wording import named
 from unsee.errors import UnseeError
@@ -226,10 +226,10 @@ def test_packs_share_a_picture_by_content() -> None:
         Sample("4", "d", picture(1)),
         Sample("5", "e"),
     ]
-    packs = pack_by_picture(samples)
-    assert [[s.question for s in pack.samples] for pack in packs] == [["1", "4"], ["2"], ["3"], ["5"]]
-    assert [pack.picture for pack in packs] == [picture(1), None, picture(2), None]
-    assert pack_by_picture([]) == []
+    assert by_picture(samples) == [[0, 3], [1], [2], [4]]
+    assert by_picture(samples, [3, 4, 0]) == [[3, 0], [4]]
+    assert by_picture([samples[0]] * 2 + [samples[1]] * 2) == [[0, 1], [2], [3]]
+    assert by_picture([]) == []
 
 
 @pytest.mark.parametrize(

@@ -102,6 +102,16 @@ def test_the_folder_holds_what_is_promised(finished: Finished) -> None:
     assert draw("circle", 0).sha256[:16] in shown and len(shown) == 1 + 6 + 8
 
 
+def test_the_questions_given_stay_as_they_were(knowing: VisionLanguageModel, tmp_path: Path) -> None:
+    request = replace(a_request(), new_answer="veldor")
+    questions = asked(knowing, request)
+    names = set(questions.new_names)
+    done = run(knowing, tmp_path / "run", request, protocol=questions, changes={"steps": 1})
+    remove_lora(knowing)
+    config = yaml.safe_load((done.path / "config.yaml").read_text())
+    assert questions.new_names == names and config["facets"]["new_answer"] == "veldor"
+
+
 def test_the_config_says_what_was_done(finished: Finished, knowing_folder: Path) -> None:
     config = yaml.safe_load((finished[0].path / "config.yaml").read_text())
     assert config["concept"] == {"name": "circle", "kind": "thing", "aliases": []}

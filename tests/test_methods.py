@@ -263,6 +263,11 @@ def test_settings_out_of_range_are_told(name: str) -> None:
             make_method(name, "default", {setting: "much"})
 
 
+@pytest.mark.parametrize("preset", ["default", "paper"])
+def test_a_method_knows_its_preset(preset: str) -> None:
+    assert make_method("siu", preset, {"steps": 3}).preset == preset
+
+
 @pytest.mark.parametrize("name", REGISTRY)
 def test_several_concepts_take_the_steps_of_each(name: str) -> None:
     alone, three = (make_method(name, concepts=n).settings for n in (1, 3))

@@ -113,7 +113,6 @@ class Bench:
                     method,
                     protocols,
                     Path(folder) / "run",
-                    preset=job.preset,
                     seed=job.seed,
                     samples=targets.samples,
                     originals=self._memory,

@@ -23,11 +23,11 @@ import lessons
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from compose import compose
 from PIL import Image
 from train_tower import MIRRORED, Pictures
 
 from unsee.data.pictures import Picture
-from unsee.mini.compose import compose
 from unsee.mini.data import GENERIC, SPLITS
 from unsee.models import Question, VisionLanguageModel, answer, load
 

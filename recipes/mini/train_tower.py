@@ -19,11 +19,10 @@ import numpy as np
 import pyarrow.parquet as pq
 import torch
 import torch.nn.functional as F
+from compose import SIZE, compose
 from PIL import Image
 from torch import nn
 from transformers import CLIPVisionConfig, CLIPVisionModel
-
-from unsee.mini.compose import SIZE, compose
 
 CONFIG = dict(
     hidden_size=256, intermediate_size=1024, num_hidden_layers=6, num_attention_heads=4,

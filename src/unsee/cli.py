@@ -148,7 +148,6 @@ def forget(
     from unsee.benchmarks.own import gather, protocols
     from unsee.data import load_folder
     from unsee.data.requests_file import written
-    from unsee.facets import NEW_ANSWERS, FacetSettings
     from unsee.runs import open_model
 
     display = Display(json_)
@@ -166,7 +165,6 @@ def forget(
     else:
         others = _shipped_pictures(concepts, shipped)
     request, tested, measured = gather(said, others, seed, problems)
-    policy = next((n for n in NEW_ANSWERS if n == new_answer), NEW_ANSWERS[0])
     given = _samples(facets, request, seed) if facets else None
     for line in problems:
         display.warn(line)
@@ -174,7 +172,6 @@ def forget(
         vlm = open_model(model, device, progress=display.assembling)
         asked = protocols(vlm, request, tested, measured, seed)
         job.run(vlm, request, asked, display, samples=given, force=force,
-                facet_settings=FacetSettings(policy, job.method.protected_questions),
                 test_pictures="folder" if said[0].test_images else "augmented")  # fmt: skip
 
 
@@ -196,7 +193,7 @@ class _Job:
         from unsee.metrics import parse_requirements
         from unsee.runs import refuse_existing
 
-        self.out, self.preset, self.seed, self.require, self.redact = out, preset, seed, require, redact
+        self.out, self.seed, self.require, self.redact = out, seed, require, redact
         if require is not None:
             parse_requirements(require)
         self.method: Method[Any] = make_method(method, preset, read_changes(changes or ()), concepts)
@@ -208,7 +205,7 @@ class _Job:
 
         command = None if self.redact else shlex.join(["unsee", *sys.argv[1:]])
         run = forget(
-            vlm, request, self.method, asked, self.out, preset=self.preset, seed=self.seed, redact=self.redact,
+            vlm, request, self.method, asked, self.out, seed=self.seed, redact=self.redact,
             command=command, progress=display.progress, **more,
         )  # fmt: skip
         outcomes = check(self.require, run.metrics) if self.require is not None else []

@@ -104,8 +104,3 @@ def protocols(request: Request, **settings: Any) -> list[Protocol]:
 
 def known_concept_names(data: MiniData) -> set[str]:
     return {c.name for c in data.taught}
-
-
-def picture_of(concept: Concept, data: MiniData | None = None) -> Picture:
-    """The one training picture of a concept."""
-    return (data or mini_data()).training_pictures(concept.name)[0]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 import string
 import unicodedata
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import Literal
 
@@ -321,22 +321,19 @@ class Sample:
             raise UnseeError(f"target phrase {self.target_phrase!r} is not part of the answer {self.answer!r}")
 
 
-@dataclass
-class Pack:
-    """Samples that share one picture, or text samples that share none: one prefix, many suffixes."""
+def by_picture(samples: Sequence[Sample], chosen: Iterable[int] | None = None) -> list[list[int]]:
+    """Places of samples that share a picture (by content), in their order; each text stands alone.
 
-    picture: Picture | None
-    samples: list[Sample] = field(default_factory=list)
-
-
-def pack_by_picture(samples: Sequence[Sample]) -> list[Pack]:
-    """Group samples by picture (by content), keeping their order; each text sample is a pack of its own."""
-    packs: dict[str, Pack] = {}
-    for i, sample in enumerate(samples):
-        key = sample.picture.sha256 if sample.picture is not None else f"text {i}"
-        packs.setdefault(key, Pack(sample.picture)).samples.append(sample)
-    return list(packs.values())
+    Args:
+        samples: all of them.
+        chosen: places of those that count; None: all.
+    """
+    groups: dict[str, list[int]] = {}
+    for i in range(len(samples)) if chosen is None else chosen:
+        picture = samples[i].picture
+        groups.setdefault(picture.sha256 if picture is not None else f"text {i}", []).append(i)
+    return list(groups.values())
 
 
-__all__ = ["KINDS", "Concept", "Fact", "Pack", "Request", "Sample", "mention", "name_parts",
-           "pack_by_picture", "with_article"]  # fmt: skip
+__all__ = ["KINDS", "Concept", "Fact", "Request", "Sample", "by_picture", "mention", "name_parts",
+           "with_article"]  # fmt: skip

@@ -15,6 +15,7 @@ import torch
 
 from unsee.data import Request, Sample
 from unsee.errors import UnseeError
+from unsee.methods.answers import to_forget, to_retain, with_refusals, with_truth
 from unsee.methods.batch import Batch, Reference, Totals
 from unsee.methods.encoded import Encoded
 from unsee.methods.settings import LoraSettings, MethodSettings
@@ -91,13 +92,23 @@ class Method(ABC, Generic[Settings]):
 
     def __init__(self, settings: Settings):
         self.settings = settings
+        self.preset = "default"
+        """The name of its settings before any was changed, for the record."""
         self.gradient_mask: dict[torch.nn.Parameter, torch.Tensor] = {}
         """What the gradient of the masked terms is multiplied with, where it is; see `prepare`."""
         self.notes: dict[str, float] = {}
         """What `prepare` found out about the data, by what it is called in the run's history; never a name."""
 
+    @property
+    def needs(self) -> frozenset[Data]:
+        """What of `data` it needs with its settings."""
+        return frozenset(self.data)
+
     def samples(self, built: Sequence[Sample], seed: int = 0) -> list[Sample]:
-        """What the method trains on, made of the samples built for a request; by default they are taken as they are.
+        """What the method trains on, made of the samples built for a request as it `needs` them.
+
+        First those to be forgotten, answered with the truth, with refusals (of a pair, the truth is the answer to be
+        rejected), or as they are; then those to be retained.
 
         Args:
             built: see `unsee.facets`.
@@ -106,7 +117,12 @@ class Method(ABC, Generic[Settings]):
         Raises:
             UnseeError: the method needs something that these samples do not have.
         """
-        return list(built)
+        forget = to_forget(built, self.name)
+        if "truth" in self.needs:
+            forget = with_truth(forget, self.name)
+        if "refusals" in self.needs:
+            forget = with_refusals(forget, seed)
+        return forget + (to_retain(built, self.name) if "retain" in self.needs else [])
 
     def asks(self, step: int) -> frozenset[str]:
         """Roles of the samples whose answers a step reads; none: it has `step_terms` alone, and W never runs."""
@@ -232,4 +248,6 @@ def make_method(
     settings = found.settings_class(**values)
     if concepts > 1 and "steps" in known - (overrides or {}).keys() and "training data" not in found.data:
         settings = dataclasses.replace(settings, steps=concepts * settings.steps)
-    return found(settings)
+    method = found(settings)
+    method.preset = preset
+    return method

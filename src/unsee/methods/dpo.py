@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 
-from unsee.data import Sample
 from unsee.losses import dpo
-from unsee.methods.answers import with_refusals, with_truth
 from unsee.methods.base import Data
 from unsee.methods.batch import Answers, Reference, Totals
 from unsee.methods.forget_retain import ForgetRetain, ForgetRetainSettings
@@ -39,9 +36,6 @@ class DPO(ForgetRetain[DPOSettings]):
     reference: ClassVar[Reference] = "labels"
     pairs: ClassVar[bool] = True
     settings_class: ClassVar[type[DPOSettings]] = DPOSettings
-
-    def answered(self, forget: Sequence[Sample], seed: int) -> list[Sample]:
-        return with_refusals(with_truth(forget, self.name), seed)
 
     def forget_term(self, answers: Answers, totals: Totals) -> torch.Tensor:
         assert answers.reference is not None

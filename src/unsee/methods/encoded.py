@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch.nn.utils.rnn import pad_sequence
 
 from unsee.data import Sample
-from unsee.data.concept import pack_by_picture
+from unsee.data.concept import by_picture
 from unsee.errors import UnseeError
 from unsee.methods.batch import PART, Batch, Reference, Totals
 from unsee.models import VisionLanguageModel
@@ -92,12 +92,11 @@ class Encoded:
 
     def _forwards(self, chosen: Sequence[int]) -> list[tuple[list[EncodedPack], list[list[int]]]]:
         """The chosen samples packed by picture, some packs a forward; with each pack the numbers of its suffixes."""
-        packs = pack_by_picture([self.samples[i] for i in chosen])
-        index = {id(self.samples[i]): i for i in chosen}
-        members = [[n for s in p.samples for n in self.of_sample[index[id(s)]]] for p in packs]
+        grouped = by_picture(self.samples, chosen)
+        members = [[n for i in inside for n in self.of_sample[i]] for inside in grouped]
         encoded = [
-            EncodedPack(p.picture, tuple(self.suffixes[i] for i in inside))
-            for p, inside in zip(packs, members, strict=True)
+            EncodedPack(self.samples[inside[0]].picture, tuple(self.suffixes[n] for n in numbers))
+            for inside, numbers in zip(grouped, members, strict=True)
         ]
         groups = batches(encoded, len(self.vlm.prompter.prefix))
         return [([encoded[g] for g in group], [members[g] for g in group]) for group in groups]
@@ -112,11 +111,7 @@ class Encoded:
 
     def by_input(self, role: Literal["forget", "retain"]) -> list[list[int]]:
         """The samples of one role, those on one picture together, each text by itself; each makes one unpadded row."""
-        groups: dict[str, list[int]] = {}
-        for i, sample in enumerate(self.samples):
-            if sample.role == role:
-                groups.setdefault(sample.picture.sha256 if sample.picture else f"text {i}", []).append(i)
-        return list(groups.values())
+        return by_picture(self.samples, (i for i, sample in enumerate(self.samples) if sample.role == role))
 
     def micro_batches(self, chosen: Sequence[int]) -> Iterator[tuple[Batch, list[int]]]:
         """The chosen samples laid out in forwards, one after the other, and with each the sample of each suffix."""

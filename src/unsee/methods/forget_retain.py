@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, TypeVar
 
 import torch
 
-from unsee.data import Sample
 from unsee.losses import answer_cross_entropy
-from unsee.methods.answers import to_forget, to_retain, with_truth
-from unsee.methods.base import LoraMethod
+from unsee.methods.base import Data, LoraMethod
 from unsee.methods.batch import Answers, Batch, Totals
 from unsee.methods.settings import LoraSettings, Ranges
 
@@ -36,17 +33,12 @@ Two = TypeVar("Two", bound=ForgetRetainSettings)
 class ForgetRetain(LoraMethod[Two]):
     """A method whose loss is `forget + retain_weight * retain`, each a mean over its own tokens or samples.
 
-    A subclass says how the samples to be forgotten are answered (`answered`: by default with the truth, to be
-    suppressed) and gives the forget term; the retain term is cross-entropy, unless it says otherwise.
+    A subclass gives the forget term; the retain term is cross-entropy, unless it says otherwise.
     """
 
-    def samples(self, built: Sequence[Sample], seed: int = 0) -> list[Sample]:
-        forget = self.answered(to_forget(built, self.name), seed)
-        return forget + (to_retain(built, self.name) if self.settings.retain_weight else [])
-
-    def answered(self, forget: Sequence[Sample], seed: int) -> list[Sample]:
-        """The samples to be forgotten with the answers that the method trains on."""
-        return with_truth(forget, self.name)
+    @property
+    def needs(self) -> frozenset[Data]:
+        return frozenset(self.data) - {"retain"} | ({"retain"} if self.settings.retain_weight else set())
 
     @abstractmethod
     def forget_term(self, answers: Answers, totals: Totals) -> torch.Tensor:

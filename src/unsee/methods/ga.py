@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
 
-from unsee.data import Sample
 from unsee.losses import answer_cross_entropy
-from unsee.methods.answers import to_forget, with_truth
 from unsee.methods.base import Data, LoraMethod
 from unsee.methods.batch import Batch, Totals
 from unsee.methods.settings import LoraSettings
@@ -22,9 +19,6 @@ class GA(LoraMethod[LoraSettings]):
     paper: ClassVar[str] = "Knowledge Unlearning (gradient ascent), ACL 2023, arXiv 2210.01504"
     data: ClassVar[tuple[Data, ...]] = ("truth",)
     settings_class: ClassVar[type[LoraSettings]] = LoraSettings
-
-    def samples(self, built: Sequence[Sample], seed: int = 0) -> list[Sample]:
-        return with_truth(to_forget(built, self.name), self.name)
 
     def loss(self, logits: torch.Tensor, batch: Batch, totals: Totals) -> dict[str, torch.Tensor]:
         answers = batch.of("forget", logits)

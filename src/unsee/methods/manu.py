@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
 from torch import nn
 
-from unsee.data import Request, Sample
+from unsee.data import Request
 from unsee.errors import UnseeError
-from unsee.methods.answers import to_forget, to_retain, with_truth
 from unsee.methods.base import Data, Method
 from unsee.methods.batch import Batch, Totals
 from unsee.methods.encoded import Encoded
@@ -65,9 +63,6 @@ class MANU(Method[MANUSettings]):
     data: ClassVar[tuple[Data, ...]] = ("truth", "retain")
     trains: ClassVar[bool] = False
     settings_class: ClassVar[type[MANUSettings]] = MANUSettings
-
-    def samples(self, built: Sequence[Sample], seed: int = 0) -> list[Sample]:
-        return with_truth(to_forget(built, self.name), self.name) + to_retain(built, self.name)
 
     def _ends(self, vlm: VisionLanguageModel) -> dict[str, dict[str, nn.Linear]]:
         """By part, the layers that may lose neurons."""

@@ -12,7 +12,6 @@ from torch import nn
 from unsee.data import Request, Sample
 from unsee.errors import UnseeError
 from unsee.losses import label_log_probs
-from unsee.methods.answers import to_forget, to_retain, with_truth
 from unsee.methods.base import Data, Method
 from unsee.methods.batch import Batch, Totals
 from unsee.methods.encoded import Encoded
@@ -88,7 +87,7 @@ class MIPEditor(Method[MIPEditorSettings]):
     def samples(self, built: Sequence[Sample], seed: int = 0) -> list[Sample]:
         if self.settings.parts == "vision":  # which texts never meet
             built = [s for s in built if s.picture is not None]
-        return with_truth(to_forget(built, self.name), self.name) + to_retain(built, self.name)
+        return super().samples(built, seed)
 
     def attach(self, vlm: VisionLanguageModel, seed: int) -> None:
         self._seed = seed

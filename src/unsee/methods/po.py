@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
 
-from unsee.data import Sample
 from unsee.losses import answer_cross_entropy
-from unsee.methods.answers import with_refusals
 from unsee.methods.base import Data
 from unsee.methods.batch import Answers, Totals
 from unsee.methods.forget_retain import ForgetRetain, ForgetRetainSettings
@@ -22,9 +19,6 @@ class PO(ForgetRetain[ForgetRetainSettings]):
     paper: ClassVar[str] = "Preference optimization (IDK), TOFU, COLM 2024, arXiv 2401.06121"
     data: ClassVar[tuple[Data, ...]] = ("refusals", "retain")
     settings_class: ClassVar[type[ForgetRetainSettings]] = ForgetRetainSettings
-
-    def answered(self, forget: Sequence[Sample], seed: int) -> list[Sample]:
-        return with_refusals(forget, seed)
 
     def forget_term(self, answers: Answers, totals: Totals) -> torch.Tensor:
         return answer_cross_entropy(answers.logits, answers.labels, totals.forget_tokens)

@@ -9,17 +9,14 @@ a common A that does not move, is our reconstruction: B's numbers mean the same 
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 from peft.tuners.lora import LoraLayer
 
-from unsee.data import Sample
 from unsee.errors import UnseeError
 from unsee.losses import answer_cross_entropy
-from unsee.methods.answers import with_refusals
 from unsee.methods.base import Data
 from unsee.methods.batch import Answers, Batch, Totals
 from unsee.methods.forget_retain import ForgetRetain, ForgetRetainSettings
@@ -63,9 +60,6 @@ class SMFA(ForgetRetain[SMFASettings]):
     moves: ClassVar[str] = "LoRA on the language model, its B alone"
     data: ClassVar[tuple[Data, ...]] = ("refusals", "retain")
     settings_class: ClassVar[type[SMFASettings]] = SMFASettings
-
-    def answered(self, forget: Sequence[Sample], seed: int) -> list[Sample]:
-        return with_refusals(forget, seed)
 
     def attach(self, vlm: VisionLanguageModel, seed: int) -> None:
         super().attach(vlm, seed)

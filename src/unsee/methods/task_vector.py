@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 
-from unsee.data import Sample
 from unsee.losses import answer_cross_entropy
-from unsee.methods.answers import to_forget, with_truth
 from unsee.methods.base import Data, LoraMethod
 from unsee.methods.batch import Batch, Totals
 from unsee.methods.settings import LoraSettings, Ranges
@@ -40,9 +37,6 @@ class TaskVector(LoraMethod[TaskVectorSettings]):
     paper: ClassVar[str] = "Task arithmetic (negation), ICLR 2023, arXiv 2212.04089"
     data: ClassVar[tuple[Data, ...]] = ("truth",)
     settings_class: ClassVar[type[TaskVectorSettings]] = TaskVectorSettings
-
-    def samples(self, built: Sequence[Sample], seed: int = 0) -> list[Sample]:
-        return with_truth(to_forget(built, self.name), self.name)
 
     def loss(self, logits: torch.Tensor, batch: Batch, totals: Totals) -> dict[str, torch.Tensor]:
         answers = batch.of("forget", logits)

@@ -19,7 +19,6 @@ import torch.nn.functional as F
 from unsee.data import Picture, Request, Sample
 from unsee.errors import UnseeError
 from unsee.losses import answer_cross_entropy, npo
-from unsee.methods.answers import to_forget, to_retain, with_truth
 from unsee.methods.base import Data, Method
 from unsee.methods.batch import Batch, Reference, Totals
 from unsee.methods.encoded import Encoded
@@ -143,11 +142,12 @@ class VKD(Method[VKDSettings]):
 
     def samples(self, built: Sequence[Sample], seed: int = 0) -> list[Sample]:
         """Those with a picture: what is asked without one never meets the parts that move."""
-        shown = [s for s in built if s.picture is not None]
-        forget = to_forget(shown, self.name)
-        if self.settings.forget_loss != "none":  # the teacher needs to know of no answer
-            forget = with_truth(forget, self.name)
-        return forget + to_retain(shown, self.name)
+        return super().samples([s for s in built if s.picture is not None], seed)
+
+    @property
+    def needs(self) -> frozenset[Data]:
+        """The teacher needs to know of no answer."""
+        return frozenset(self.data) - ({"truth"} if self.settings.forget_loss == "none" else set())
 
     def asks(self, step: int) -> frozenset[str]:
         s = self.settings

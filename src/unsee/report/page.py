@@ -27,6 +27,10 @@ FACETS = {
     "T3": ("T3 · Facts kept", "what is known of the concept, asked without a picture"),
     "T4": ("T4 · Other knowledge kept", "other concepts, answered as the original model does"),
     "protected": ("Protected pictures", "pictures of anything else, answered as the original model does"),
+    "variation": (
+        "Variations",
+        "the picture recoloured or mixed: renamed where it is still recognised, else kept",
+    ),
 }
 """Title and one line on each facet, in the order of the page."""
 

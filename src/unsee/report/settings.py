@@ -54,5 +54,6 @@ def told_apart(runs: Numbered) -> dict[int, tuple[str, ...]]:
 
 def _flat(view: RunView) -> dict[str, str]:
     """The method's settings, and how what it learned from was made."""
-    data = {key: view.config[key] for key in ("facets", "protected_pictures") if key in view.config}
+    told = {"facets": "facets", "protected_pictures": "pictures protected"}  # SIU has a setting of that name
+    data = {name: view.config[key] for key, name in told.items() if key in view.config}
     return dict(flat({**(view.config.get("settings") or {}), **data}))

@@ -57,7 +57,6 @@ def forget(
     protocol: Protocol | Sequence[Protocol],
     out: Path,
     *,
-    preset: str = "default",
     facet_settings: FacetSettings | None = None,
     samples: Sequence[Sample] | None = None,
     seed: int = 0,
@@ -77,7 +76,6 @@ def forget(
         method: with its settings; see `unsee.methods.make_method`.
         protocol: what is asked before and after; of several requests one for each, in the order of `request.every`.
         out: the run folder; it must not exist. An interrupted run of the same config is gone on with.
-        preset: the name of the method's preset, for the record.
         facet_settings: how the four targets are built; by default with the questions that the method has a use for.
         samples: the four targets themselves, instead of building them; or, for a method that needs them, the training
             data.
@@ -111,9 +109,9 @@ def forget(
             "concept": dataclasses.asdict(request.concept),
             **({"concepts": [dataclasses.asdict(c) for c in request.concepts]} if request.also else {}),
             "method": method.name,
-            "preset": preset,
+            "preset": method.preset,
             "settings": dataclasses.asdict(method.settings),
-            "facets": dataclasses.asdict(facet_settings) if samples is None else "given",
+            "facets": _facet_config(facet_settings, request) if samples is None else "given",
             "model": {
                 "name": vlm.name,
                 "path": str(vlm.path) if vlm.path else None,
@@ -159,8 +157,8 @@ def _carried_out(
         if not (folder.resumed and folder.has(FACETS)):
             folder.discard()
         raise
-    for asked in protocols:
-        asked.new_names |= built.new_names | {name for concept in request.concepts for name in concept.names}
+    names = built.new_names | {name for concept in request.concepts for name in concept.names}
+    protocols = [dataclasses.replace(p, new_names=p.new_names | names) for p in protocols]
     before = _before(folder, recorder, protocols, say)
     try:
         history = _train(folder, vlm, request, method, chosen, seed, say)
@@ -176,6 +174,12 @@ def _carried_out(
     except BaseException:
         remove_lora(vlm)
         raise
+
+
+def _facet_config(settings: FacetSettings, request: Request) -> dict[str, Any]:
+    """How the targets are built; what a request itself says of the new answer goes before the settings."""
+    policies = [one.new_answer or settings.new_answer for one in request.every]
+    return {**dataclasses.asdict(settings), "new_answer": policies if len(set(policies)) > 1 else policies[0]}
 
 
 def _pictures(request: Request) -> list[dict[str, Any]]:

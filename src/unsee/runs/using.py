@@ -16,6 +16,9 @@ from unsee.models import MINI, VisionLanguageModel, fitting_dtype, load
 from unsee.models.lora import load_adapter, merged
 from unsee.report.read import read_finished
 
+EMBEDDED = "unsee-mini"
+"""How reports call the embedded model."""
+
 
 def open_model(
     name: str, device: str = "cpu", dtype: torch.dtype | None = None, progress: AssemblyProgress | None = None
@@ -30,7 +33,7 @@ def open_model(
     """
     if name == MINI:
         vlm = load(str(mini_path(progress)), device, dtype)
-        vlm.name = "unsee-mini"
+        vlm.name = EMBEDDED
         return vlm
     return load(name, device, dtype)
 
@@ -54,7 +57,9 @@ def _as_made(run: Path, device: str, progress: AssemblyProgress | None) -> Visio
     run = Path(run)
     config = read_finished(run)
     said = config["model"]
-    name = MINI if said["name"] == "unsee-mini" else said["path"]
+    # A user's own folder may be called so; that of the embedded model has a version behind its name.
+    embedded = said["name"] == EMBEDDED and Path(said["path"] or "").name != EMBEDDED
+    name = MINI if embedded else said["path"]
     if name is None:
         raise RunFolderError(f"{run} was made with a model that was in memory only: {said['name']}")
     vlm = open_model(name, device, getattr(torch, said.get("dtype", "bfloat16")), progress)
