@@ -79,7 +79,8 @@ SAME_LORA: Settings = {"lora_start": "random", "upper_layers": 1.0}
 SHIPPED = ("siu", "vkd")
 """Methods that the report shows as they are shipped, too: their defaults were chosen, on other concepts of `dev`."""
 
-COLUMNS = {"em": "EM", "degenerate_rate": "degenerate", "misspelt": "misspelt", "misnamed": "another's name",
+COLUMNS = {"em": "EM", "degenerate_rate": "degenerate", "named_in_part": "in part", "misspelt": "misspelt",
+           "misnamed": "another's name",
            "specificity_naming": "naming", "specificity_yes_no": "yes/no", "neighbours": "same kind",
            "text_kept": "text", "text_general": "text, others"}  # fmt: skip
 
@@ -140,7 +141,7 @@ def show_report(searches: Sequence[Search], results: Results, on: Sequence[Block
     print(f"\n## Report on `test`: {len({b.concept for b in on})} concepts, seeds {sorted({b.seed for b in on})}\n")
     settings = {s.method: drawn(s, s.tuned(results)) for s in searches}
     rows: list[list[str]] = []
-    best_first: list[tuple[float, list[str]]] = []
+    best_first: list[tuple[float, list[str], list[str]]] = []
     runs = rows_of(searches, results, on)
     for name, jobs in runs.items():
         done = results.all_of(jobs)
@@ -153,15 +154,20 @@ def show_report(searches: Sequence[Search], results: Results, on: Sequence[Block
             rows.append(["(the original)", "", *known, "", "", ""])
         value = over_concepts(((c, found["objective"]) for c, found in shares_of(results, jobs)), (0, 1))
         assert value is not None
-        scores = [(r["concept"], after(results, r)) for r in good]
+        objectives = {c: 100 * found["objective"] for c, found in shares_of(results, jobs)}
+        scores = [(r["concept"], {**after(results, r), "objective": objectives[r["concept"]]}) for r in good]
         cells = [over_concepts(((c, found[k]) for c, found in scores if k in found), METRICS[k].range) for k in COLUMNS]
         row = [name, value.text(), *(c.text(1) if c else "" for c in cells),
                f"{len(done)}, {len(done) - len(good)} failed",
                f"{median(r['training_seconds'] for r in good):.0f} s" if good else "",
                settings.get(name, "its defaults")]  # fmt: skip
-        best_first.append((value.value, row))
-    rows += [row for _, row in sorted(best_first, key=lambda pair: -pair[0])]
+        found = [[f"{s[k]:.0f}" if k in s else "–" for _, s in scores] for k in ("objective", *COLUMNS)]
+        best_first.append((value.value, row, [name, *(" / ".join(each) for each in found)]))
+    best_first.sort(key=lambda found: -found[0])
+    rows += [row for _, row, _ in best_first]
     print(markdown(["method", "objective", *COLUMNS.values(), "runs", "training", "settings"], rows))
+    print(f"\n## By concept: {' / '.join(f'{b.concept}, seed {b.seed}' for b in on)}\n")
+    print(markdown(["method", "objective, %", *COLUMNS.values()], [row for _, _, row in best_first]))
     parts = ", ".join(p.name for p in PARTS)
     everything = [job for jobs in runs.values() for job in jobs]
     print(f"\n{asked(everything, results)}; 95 % intervals over concepts; the objective is made of {parts}")

@@ -38,10 +38,21 @@ def table(results: Results, jobs: Sequence[Job]) -> str:
         found = summarise_run(said)
         by_concept = found.get("concepts", {job.concept: found})  # of one alone there are no parts
         least, name = min((scores["after"]["em"]["value"], concept) for concept, scores in by_concept.items())
-        shown = [found["after"]["em"], found["after"]["degenerate_rate"], *(found["change"][k] for k in KEPT)]
+        shown = [
+            *(found["after"][k] for k in ("em", "degenerate_rate", "misnamed")),
+            *(found["change"][k] for k in KEPT),
+        ]
         rows.append([str(len(job.concepts)), str(len(record["loss"])), str(job.seed), *map(cell, shown),
                      f"{least:.0f} ({name})", f"{record['training_seconds']:.0f} s"])  # fmt: skip
-    head = ["concepts", "steps", "seed", "EM", "degenerate", *(f"{BY_CONCEPT[k]}, change" for k in KEPT)]
+    head = [
+        "concepts",
+        "steps",
+        "seed",
+        "EM",
+        "degenerate",
+        "another's name",
+        *(f"{BY_CONCEPT[k]}, change" for k in KEPT),
+    ]
     return markdown([*head, "least EM", "training"], rows)
 
 

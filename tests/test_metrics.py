@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from made_answers import row, rows, value
 
 from unsee.metrics import METRICS, Answer, summarise
+from unsee.metrics.intervals import wilson
 from unsee.metrics.judging import is_degenerate, is_forgotten, is_right
 from unsee.metrics.text import has_yes, is_loop, mentions, unique_share, words, yes_or_no
 
@@ -215,6 +216,21 @@ def test_a_part_of_a_persons_name_is_told() -> None:
 def test_dots_of_abbreviations_end_no_clause(answer: str) -> None:
     named = row(answer, form="yes_no", keywords=("yes", "Dr. Dre", "George Bush"))
     assert value("em", [named]) == 0
+
+
+def test_others_asked_about_in_every_run_are_drawn_too() -> None:
+    """Ten runs that all fail on the same picture of twenty know of one failure in twenty, not of ten in two hundred."""
+    answers = [
+        row("wrong" if i == 0 else f"thing {i}", concept=f"concept {c}", item=f"{c} {i}", set="utility",
+            subject=f"thing {i}", picture=f"{i:064d}", keywords=(f"thing {i}",))
+        for c in range(10) for i in range(20)
+    ]  # fmt: skip
+    score = METRICS["specificity"].score(answers)
+    assert score is not None and score.value == 95 and score.clusters == 10
+    low, high = (100 * end for end in wilson(0.95, 20))
+    assert score.low <= low + 1e-9 and score.high >= high - 1e-9
+    alone = METRICS["specificity"].score([a for a in answers if a.concept == "concept 0"])
+    assert alone is not None and (alone.low, alone.high) == pytest.approx((score.low, score.high), abs=3)
 
 
 def test_efficacy_looks_at_the_training_picture_alone() -> None:

@@ -17,8 +17,9 @@ from quality_parts.records import Results
 from unsee.metrics import METRICS, Answer, summarise
 from unsee.mini.data import mini_data
 
-KEYS = ("em", "em_substring", "degenerate_rate", "c_dis", "efficacy", "specificity_naming", "specificity_yes_no",
-        "neighbours", "text_kept", "text_general", "fluency", "diversity", "mean_length")  # fmt: skip
+KEYS = ("em", "em_substring", "named_in_part", "degenerate_rate", "c_dis", "efficacy", "specificity_naming",
+        "specificity_yes_no", "neighbours", "text_kept", "text_general", "fluency", "diversity",
+        "mean_length")  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ few clusters leaves their own range, so that for fewer than eight Student's t on
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from statistics import NormalDist
 from typing import Any
@@ -210,6 +210,17 @@ def ratio_change(
     most = bounds[1] - bounds[0]
     low, high = max(-most, low), min(most, high)
     return Score(value, min(low, value), max(high, value), int(((bottom0 > 0) & (bottom1 > 0)).sum()), len(clusters))
+
+
+def widest(scores: Iterable[Score | None]) -> Score | None:
+    """One score by several clusterings of the same answers: with the lower and the higher end of all its intervals.
+
+    Where answers are clustered in two ways that cross, each way alone leaves out how the other one's groups differ.
+    """
+    found = [score for score in scores if score is not None]
+    if not found:
+        return None
+    return replace(found[0], low=min(s.low for s in found), high=max(s.high for s in found))
 
 
 def _ratios(top: Array, bottom: Array, clusters: Clusters) -> Callable[[Array], Array]:

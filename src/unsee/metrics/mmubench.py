@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from unsee.data.concept import PERSONAL
-from unsee.metrics.intervals import RESAMPLES, Array, Clusters, Score, ratio_change, ratio_score
+from unsee.metrics.intervals import RESAMPLES, Array, Clusters, Score, ratio_change, ratio_score, widest
 from unsee.metrics.judging import asks_for_concept, is_degenerate, is_forgotten, is_misspelt, is_named_in_part, is_right
 from unsee.metrics.record import FORMS, MODELS, Answer, pair_up, select
 from unsee.metrics.text import contains, unique_share, words
@@ -74,14 +74,9 @@ class Metric:
         if not parts:
             return None
         tops, bottoms = zip(*(part for _, part in parts), strict=True)
-        return ratio_score(
-            tops,
-            bottoms,
-            _clusters([a for a, _ in parts]),
-            finish=self.finish,
-            bounds=self.range,
-            resamples=resamples,
-            seed=seed,
+        return widest(
+            ratio_score(tops, bottoms, clusters, finish=self.finish, bounds=self.range, resamples=resamples, seed=seed)
+            for clusters in _clusterings([a for a, _ in parts])
         )
 
     def change(
@@ -100,30 +95,32 @@ class Metric:
         if not rows:
             return None
         (top0, bottom0), (top1, bottom1) = zip(*before, strict=True), zip(*after, strict=True)
-        return ratio_change(
-            (top0, bottom0),
-            (top1, bottom1),
-            _clusters(rows),
-            finish=self.finish,
-            bounds=self.range,
-            resamples=resamples,
-            seed=seed,
+        sides = (top0, bottom0), (top1, bottom1)
+        return widest(
+            ratio_change(*sides, clusters, finish=self.finish, bounds=self.range, resamples=resamples, seed=seed)
+            for clusters in _clusterings(rows)
         )
 
 
-def _clusters(rows: Sequence[Answer]) -> Clusters:
-    """Concepts, then pictures in them.
+def _clusterings(rows: Sequence[Answer]) -> list[Clusters]:
+    """What may be drawn anew: the concepts that were forgotten, and what was asked about beside them.
 
-    With several concepts forgotten, one run is one group; with one, the subjects shown are. The unit is the question
-    where there is no picture, and in the training set: that picture is given, not drawn from others. Runs with several
+    Where several concepts were forgotten, each with a run of its own, groups are those. What else was asked is mostly
+    the same in all runs, so that other concepts would show only half of chance: then the subjects are groups, too, in a
+    clustering of their own. With one concept there are the subjects alone. In a group units are pictures; questions
+    where there is none, and in the training set, whose picture is given and not drawn from others. Runs with several
     seeds that are asked the same make no further units.
     """
-    several = len({a.concept for a in rows}) > 1
 
     def unit(a: Answer) -> str:
         return f"{a.picture} {a.question}" if a.set == "training" or not a.picture else a.picture
 
-    return Clusters([(a.concept if several else a.subject, unit(a)) for a in rows])
+    by_subject = [(a.subject, unit(a)) for a in rows]
+    by_concept = [(a.concept, unit(a)) for a in rows]
+    if len({concept for concept, _ in by_concept}) < 2:
+        return [Clusters(by_subject)]
+    asked_again = len(set(by_subject)) < len(set(by_concept))
+    return [Clusters(by_concept), *([Clusters(by_subject)] if asked_again else [])]
 
 
 def _share(holds: Callable[[Answer], bool], applies: Callable[[Answer], bool] = lambda _: True) -> Measure:
