@@ -12,7 +12,7 @@ from quality_parts.command import opened, parser_for, part_of, sizes_of, value_o
 from quality_parts.estimate import ahead, basis
 from quality_parts.jobs import Job, Mini, Sizes, blocks, chosen_concepts
 from quality_parts.records import Results
-from quality_parts.tables import BY_CONCEPT, beside, by_concept, cell, markdown, pooled, told
+from quality_parts.tables import BY_CONCEPT, beside, by_concept, cell, graded, markdown, pooled, told
 from unsee.methods.siu import SIUSettings
 
 CURVE_STEPS = (3, 6, 9, 18)
@@ -71,6 +71,7 @@ def main(given: list[str] | None = None) -> None:
     for preset, jobs in by_preset.items():
         if results.all_of(jobs):
             print(f"\n## {preset}\n\n{by_concept(results, jobs)}")
+            print(f"\nby the report's rule: {graded(results, jobs)}")
     if args.curve:
         print(f"\n## Kept against forgotten: default, by number of steps, seed 0\n\n{curve(results, by_steps)}")
 

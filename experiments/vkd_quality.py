@@ -24,7 +24,7 @@ from quality_parts.command import opened, parser_for, part_of, sizes_of, value_o
 from quality_parts.estimate import ahead, basis
 from quality_parts.jobs import Job, Mini, Record, Sizes, blocks, chosen_concepts
 from quality_parts.records import Results
-from quality_parts.tables import beside, by_concept, over_concepts, told
+from quality_parts.tables import beside, by_concept, graded, over_concepts, told
 from unsee.benchmarks.protocol import Protocol
 from unsee.data import Request
 from unsee.metrics import Answer
@@ -110,7 +110,7 @@ def main(given: list[str] | None = None) -> None:
         Bench(opened(args), results, source, looked=text_logits).go(jobs, told)
     print(f"## VKD (reconstructed) on `{args.split}`\n\n{beside(results, {'vkd': jobs})}\n\n{language(results, jobs)}")
     if results.all_of(jobs):
-        print(f"\n## By concept\n\n{by_concept(results, jobs)}")
+        print(f"\n## By concept\n\n{by_concept(results, jobs)}\n\nby the report's rule: {graded(results, jobs)}")
 
 
 if __name__ == "__main__":

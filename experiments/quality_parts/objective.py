@@ -31,6 +31,10 @@ def _gone(answer: Answer) -> bool:
     return is_forgotten(answer) and bool(words(answer.answer)) and not is_loop(answer.answer)
 
 
+def _plainly_gone(answer: Answer) -> bool:
+    return _gone(answer) and not is_degenerate(answer) and not answer.other_names
+
+
 def _kept(answer: Answer) -> bool:
     return is_right(answer) and not is_degenerate(answer)
 
@@ -61,15 +65,20 @@ PARTS = (
 KEPT = tuple(p.name for p in PARTS[1:])
 
 
-def shares(answers: Sequence[Answer]) -> dict[str, float]:
+def shares(answers: Sequence[Answer], strictly: bool = False) -> dict[str, float]:
     """Each part's share, 0 to 1, of one run's answers, before and after.
 
     A part is left out where the original answers none of its questions rightly.
+
+    Args:
+        answers: of both models.
+        strictly: another's name and words that nobody knows are no forgetting either. Nothing was tuned by this.
     """
     pairs, found = pair_up(answers), {}
     for part in PARTS:
+        holds = _plainly_gone if strictly and part.holds is _gone else part.holds
         held = [
-            part.holds(new)
+            holds(new)
             for old, new in pairs
             if old.set == part.set and old.form in part.forms and is_right(old) and not is_degenerate(old)
         ]
@@ -83,9 +92,9 @@ def objective(found: dict[str, float]) -> float:
     return len(found) / sum(1 / max(v, FLOOR) for v in found.values()) if found else 0.0
 
 
-def scored(record: Record, original: Record) -> dict[str, float]:
-    """Shares and objective of a run, by name; all 0 for one that failed: it leaves nothing that could be used."""
+def scored(record: Record, original: Record, strictly: bool = False) -> dict[str, float]:
+    """`shares` and objective of a run, by name; all 0 for one that failed: it leaves nothing that could be used."""
     if record["error"]:
         return {**{p.name: 0.0 for p in PARTS}, "objective": 0.0}
-    found = shares([Answer(**a) for a in original["answers"] + record["answers"]])
+    found = shares([Answer(**a) for a in original["answers"] + record["answers"]], strictly)
     return {**found, "objective": objective(found)}

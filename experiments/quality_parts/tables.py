@@ -16,6 +16,8 @@ from quality_parts.objective import scored
 from quality_parts.records import Results
 from unsee.metrics import METRICS, Answer, summarise
 from unsee.mini.data import mini_data
+from unsee.report.read import metrics_of
+from unsee.report.verdict import Grade, grade
 
 KEYS = ("em", "em_substring", "named_in_part", "degenerate_rate", "c_dis", "efficacy", "specificity_naming",
         "specificity_yes_no", "neighbours", "text_kept", "text_general", "fluency", "diversity",
@@ -83,14 +85,39 @@ def after(results: Results, record: Record) -> dict[str, float]:
     return {key: score["value"] for key, score in summarise(said, resamples=2)["after"].items() if score}
 
 
-def shares_of(results: Results, jobs: Iterable[Job]) -> list[tuple[str, dict[str, float]]]:
+def shares_of(results: Results, jobs: Iterable[Job], strictly: bool = False) -> list[tuple[str, dict[str, float]]]:
     """(concept, shares and objective) of every run that is there; failed ones count as 0."""
     found = []
     for job in jobs:
         record, original = results.of(job), results.original(job.concept, job.sizes)
         if record is not None and original is not None:
-            found.append((job.concept, scored(record, original)))
+            found.append((job.concept, scored(record, original, strictly)))
     return found
+
+
+WORDS = {
+    Grade.GONE: "no longer",
+    Grade.SEEMINGLY: "appears no longer",
+    Grade.SELDOM: "seldom",
+    Grade.SOMETIMES: "at times",
+    Grade.OFTEN: "often",
+    Grade.UNCLEAR: "not shown",
+    Grade.KEPT: "still",
+}
+"""With which word the report of a run would say that the model recognises the concept."""
+
+
+def graded(results: Results, jobs: Sequence[Job]) -> str:
+    """Of how many runs the report would say which word."""
+    said: list[Grade] = []
+    for job in jobs:
+        record, original = results.of(job), results.original(job.concept, job.sizes)
+        if record is not None and original is not None and not record["error"]:
+            answers = [Answer(**a) for a in original["answers"] + record["answers"]]
+            metrics = metrics_of(summarise(answers, seed=job.seed))
+            assert metrics is not None
+            said.append(min(grade(metrics, key) for key in ("em_naming", "em_yes_no")))
+    return ", ".join(f"{said.count(g)} {word!r}" for g, word in WORDS.items() if g in said)
 
 
 def asked(jobs: Sequence[Job], results: Results) -> str:

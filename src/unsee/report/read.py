@@ -235,8 +235,8 @@ def read_run(folder: Path) -> RunView:
         exchanges = _exchanges(folder / "answers.parquet")
         facets = tuple(_facet(entry) for entry in _read_json(folder / "facets.json") or ())
         scores = _read_json(folder / "metrics.json")
-        metrics, each = _metrics(scores), (scores or {}).get("concepts") or {}
-        by_concept = tuple(_metrics(each[c.name]) or Metrics() for c in concepts) if each else ()
+        metrics, each = metrics_of(scores), (scores or {}).get("concepts") or {}
+        by_concept = tuple(metrics_of(each[c.name]) or Metrics() for c in concepts) if each else ()
         history = _history(_read_json(folder / "history.json"))
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise RunFolderError(f"{folder} has a damaged file: {type(error).__name__}: {error}") from error
@@ -286,7 +286,8 @@ def _whole(value: Any) -> int | None:
     return None if number is None else int(number)
 
 
-def _metrics(raw: Any) -> Metrics | None:
+def metrics_of(raw: Any) -> Metrics | None:
+    """Scores as `metrics.json` has them, of a run or of one of its concepts."""
     if raw is None:
         return None
     before, after, change = (
