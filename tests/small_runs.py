@@ -13,7 +13,7 @@ from unsee.methods import REGISTRY, get_method, make_method
 from unsee.methods.base import LoraMethod, Method
 from unsee.methods.encoded import Encoded
 from unsee.models import VisionLanguageModel
-from unsee.models.lora import remove_lora
+from unsee.models.lora import remove_adapter
 
 PICTURE, OTHER = draw("circle"), draw("square")
 BUILT = [
@@ -53,7 +53,7 @@ def prepared(vlm: VisionLanguageModel, name: str, seed: int = 0, **changes: Any)
     samples = method.samples(BUILT, seed)
     method.attach(vlm, seed)
     method.prepare(Encoded(vlm, samples, method.reference, method.pairs), REQUEST)
-    remove_lora(vlm)
+    remove_adapter(vlm)
     return method, samples
 
 

@@ -18,7 +18,7 @@ from unsee.data import Picture
 from unsee.errors import UnseeError
 from unsee.models import Question, Reply, VisionLanguageModel, answer, answering, load
 from unsee.models.answering import encode_prefix
-from unsee.models.lora import add_lora, remove_lora
+from unsee.models.lora import add_lora, remove_adapter
 from unsee.models.packing import EncodedPack
 from unsee.models.prompting import Suffix
 
@@ -130,7 +130,7 @@ def test_an_adapter_and_the_original_each_answer_for_themselves(tiny: VisionLang
         with tiny.original():
             assert answer(tiny, MIXED, 12) == before
         tiny.model.requires_grad_(False)
-    remove_lora(tiny)
+    remove_adapter(tiny)
     assert answer(tiny, MIXED, 12) == before
 
 
@@ -150,7 +150,7 @@ def test_each_picture_is_seen_once(tiny: VisionLanguageModel, monkeypatch: pytes
         with tiny.original():
             answer(tiny, MIXED, 2)
     assert sorted(p.sha256 for p in seen) == sorted([RED.sha256, BLUE.sha256])
-    remove_lora(tiny)
+    remove_adapter(tiny)
     answer(tiny, MIXED, 2)
     add_lora(tiny, rank=2, alpha=4, seed=0, projector=True)
     seen.clear()

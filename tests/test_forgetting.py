@@ -31,7 +31,7 @@ from unsee.errors import RunFolderError, TrainingError, UnknownConceptError, Uns
 from unsee.methods import make_method
 from unsee.metrics import METRICS, read_answers
 from unsee.models import Question, Reply, VisionLanguageModel, answer, fitting_dtype, load
-from unsee.models.lora import remove_lora
+from unsee.models.lora import remove_adapter
 from unsee.runs import Run, export_merged, forget, open_run
 
 OTHERS = [s for s in SHAPES if s != "circle"]
@@ -107,7 +107,7 @@ def test_the_questions_given_stay_as_they_were(knowing: VisionLanguageModel, tmp
     questions = asked(knowing, request)
     names = set(questions.new_names)
     done = run(knowing, tmp_path / "run", request, protocol=questions, changes={"steps": 1})
-    remove_lora(knowing)
+    remove_adapter(knowing)
     config = yaml.safe_load((done.path / "config.yaml").read_text())
     assert questions.new_names == names and config["facets"]["new_answer"] == "veldor"
 
@@ -136,7 +136,7 @@ def test_the_model_given_carries_the_adapter_and_can_be_had_back(finished: Finis
         assert answer(vlm, [question])[0].text == "This is a circle."
     opened = open_run(finished[0].path)
     assert changed(weights(vlm), weights(opened)) == set()
-    remove_lora(opened)
+    remove_adapter(opened)
     assert changed(weights(load(str(knowing_folder), dtype=torch.float32)), weights(opened)) == set()
 
 
@@ -363,7 +363,7 @@ def test_the_originals_answers_are_shared_between_runs(knowing: VisionLanguageMo
         counts: list[int] = []
         run(knowing, tmp_path / str(seed), seed=seed, originals=memory, changes={"steps": 1},
             progress=lambda s, n, _, c=counts: c.append(n) if s == "asking before" else None)  # fmt: skip
-        remove_lora(knowing)
+        remove_adapter(knowing)
         told.append(counts)
     assert len(told[0]) > 2 and told[1] == [0, len(asked(knowing).items)]
 

@@ -17,7 +17,7 @@ from unsee.methods.encoded import Encoded
 from unsee.methods.gradients import gradients
 from unsee.methods.lora_start import RIDGE, aim
 from unsee.models import VisionLanguageModel
-from unsee.models.lora import remove_lora
+from unsee.models.lora import remove_adapter
 from unsee.training import train
 
 RANK = 3
@@ -151,7 +151,7 @@ def test_any_method_with_a_lora_may_start_so(name: str, tiny: VisionLanguageMode
         method.attach(tiny, 0)
         train(tiny, method, samples, REQUEST, 0, tmp_path / start)
         finals.append(starts(tiny))
-        remove_lora(tiny)
+        remove_adapter(tiny)
     assert any(not torch.equal(finals[0][n], finals[1][n]) for n in finals[0])
 
 

@@ -18,7 +18,7 @@ from unsee.methods import make_method
 from unsee.methods.encoded import Encoded
 from unsee.methods.manu import MANU
 from unsee.models import Question, VisionLanguageModel, answer, load
-from unsee.models.lora import merged, remove_lora
+from unsee.models.lora import merged, remove_adapter
 from unsee.models.neurons import STATISTICS, highest, mlp_ends, recording, specificity, without
 from unsee.training import History, train
 
@@ -122,7 +122,7 @@ def test_chosen_neurons_are_silent_and_all_else_is_as_it_was(
     pruned = said(tiny)
     with tiny.original():
         assert torch.equal(said(tiny), before)
-    remove_lora(tiny)
+    remove_adapter(tiny)
     assert torch.equal(said(tiny), before) and not torch.equal(pruned, before)
     with without(ends, method._chosen):
         assert torch.allclose(said(tiny), pruned, atol=1e-5)

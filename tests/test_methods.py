@@ -21,7 +21,7 @@ from unsee.methods import REGISTRY, describe, get_method, make_method, read_chan
 from unsee.methods.answers import REFUSALS
 from unsee.methods.forget_retain import ForgetRetain
 from unsee.models import VisionLanguageModel, load
-from unsee.models.lora import remove_lora
+from unsee.models.lora import remove_adapter
 from unsee.runs import forget
 from unsee.training import EXPLODED, History, train
 
@@ -81,7 +81,7 @@ def test_it_moves_what_it_may_and_the_loss_falls(knowing: VisionLanguageModel, t
         n for n in weights(knowing) if may(n)
     }
     begun = weights(knowing)
-    remove_lora(knowing)
+    remove_adapter(knowing)
     steps = run(knowing, name, tmp_path).steps
     after = weights(knowing)
     assert steps[-1]["loss"] < steps[0]["loss"] if name in TRAINING else not steps
@@ -102,7 +102,7 @@ def test_it_moves_what_it_may_and_the_loss_falls(knowing: VisionLanguageModel, t
         assert steps[-1]["terms"]["forget"] < steps[0]["terms"]["forget"]
     if name in SUPPRESSING:
         assert log_prob_of_truth(knowing) < likely
-    remove_lora(knowing)
+    remove_adapter(knowing)
     assert {n for n, p in weights(knowing).items() if not torch.equal(p, original[n])} == set()
 
 

@@ -18,7 +18,7 @@ from unsee.methods import make_method
 from unsee.methods.encoded import Encoded
 from unsee.methods.mip_editor import MIPEditor, find_path
 from unsee.models import VisionLanguageModel, load
-from unsee.models.lora import merged, remove_lora
+from unsee.models.lora import merged, remove_adapter
 from unsee.models.neurons import mlp_ends
 from unsee.training import History, train
 
@@ -56,7 +56,7 @@ def test_each_part_has_the_paths_of_its_own_equation(tiny: VisionLanguageModel, 
     method.attach(tiny, 0)
     method.prepare(Encoded(tiny, samples, method.reference), REQUEST)
     found = {layer: set(neurons.tolist()) for layer, neurons in method.paths[part].items()}
-    remove_lora(tiny)
+    remove_adapter(tiny)
     asked = next(s for s in samples if s.role == "forget")
     ids = [*tiny.tokenizer(asked.answer)["input_ids"], tiny.prompter.end_id]
 
@@ -170,7 +170,7 @@ def test_it_is_found_on_the_original_alone(tiny: VisionLanguageModel) -> None:
     """Whatever was asked of the model before, and however often."""
     first, _ = made(tiny)
     before = {layer: columns for path in first.paths.values() for layer, columns in path.items()}
-    remove_lora(tiny)
+    remove_adapter(tiny)
     second, _ = made(tiny)
     again = {layer: columns for path in second.paths.values() for layer, columns in path.items()}
     assert before.keys() == again.keys() and all(torch.equal(before[n], again[n]) for n in before)
@@ -311,14 +311,14 @@ def test_what_cannot_be_is_told(tiny: VisionLanguageModel) -> None:
     method.attach(tiny, 0)
     with pytest.raises(UnseeError, match="no picture is to be forgotten: parts = language"):
         method.prepare(Encoded(tiny, texts), REQUEST)
-    remove_lora(tiny)
+    remove_adapter(tiny)
     with torch.no_grad():
         for name, value in tiny.part(tiny.anatomy.language).named_parameters():
             if "down_proj" in name:
                 value.zero_()  # whatever neurons do, nobody hears of it
     with pytest.raises(UnseeError, match="no neuron of the language part has any influence"):
         made(tiny, parts="language")
-    remove_lora(tiny)
+    remove_adapter(tiny)
     with pytest.raises(UnseeError, match="mip-editor needs samples to retain"):
         make_method("mip-editor").samples(BUILT[:3])
 

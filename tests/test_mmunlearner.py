@@ -19,7 +19,7 @@ from unsee.methods.encoded import Encoded
 from unsee.methods.mmunlearner import MMUnlearner
 from unsee.methods.saliency import fisher, forget_mask
 from unsee.models import VisionLanguageModel
-from unsee.models.lora import remove_lora
+from unsee.models.lora import remove_adapter
 from unsee.training import train
 
 
@@ -84,7 +84,7 @@ def test_the_forget_gradient_moves_masked_weights_alone(
     method, _ = prepared(tiny)
     names = {p: n for n, p in tiny.model.named_parameters()}
     masks = {names[p]: m.bool() for p, m in method.gradient_mask.items()}
-    remove_lora(tiny)
+    remove_adapter(tiny)
 
     def moved(steps: int) -> dict[str, torch.Tensor]:
         method = made(steps=steps, learning_rate=1e-2)
@@ -93,7 +93,7 @@ def test_the_forget_gradient_moves_masked_weights_alone(
         before = {n: p.detach().clone() for n, p in tiny.model.named_parameters()}
         train(tiny, method, samples, REQUEST, 0, tmp_path)
         after = {n: p.detach().clone() for n, p in tiny.model.named_parameters()}
-        remove_lora(tiny)
+        remove_adapter(tiny)
         return {n: after[n] != before[n] for n in masks}
 
     both = moved(1)

@@ -14,7 +14,7 @@ from unsee.methods import make_method
 from unsee.methods.encoded import Encoded
 from unsee.methods.rmu import RMU
 from unsee.models import VisionLanguageModel, load
-from unsee.models.lora import remove_lora
+from unsee.models.lora import remove_adapter
 from unsee.training import train
 
 
@@ -80,7 +80,7 @@ def test_the_direction_comes_from_the_seed(tiny: VisionLanguageModel) -> None:
         assert isinstance(method, RMU)
         method.attach(tiny, seed)
         method.prepare(Encoded(tiny, method.samples(BUILT)), REQUEST)
-        remove_lora(tiny)
+        remove_adapter(tiny)
         targets.append(method._target)
         assert float(method._target.norm()) == pytest.approx(3.0 * method._length, rel=1e-5)
     assert torch.equal(targets[0], targets[1]) and not torch.equal(targets[0], targets[2])
@@ -98,4 +98,4 @@ def test_without_a_retain_term(tiny: VisionLanguageModel, tmp_path: Path) -> Non
     method.attach(tiny, 0)
     history = train(tiny, method, samples, REQUEST, 0, tmp_path)
     assert all(e["terms"].keys() == {"forget"} for e in history.steps)
-    remove_lora(tiny)
+    remove_adapter(tiny)

@@ -18,7 +18,7 @@ from unsee.methods.answers import REFUSALS
 from unsee.methods.encoded import Encoded
 from unsee.methods.smfa import SMFA
 from unsee.models import VisionLanguageModel
-from unsee.models.lora import remove_lora, save_adapter
+from unsee.models.lora import remove_adapter, save_adapter
 from unsee.training import train
 
 
@@ -70,7 +70,7 @@ def test_what_conflicts_is_taken_away(
         # B's numbers are compared one by one: over an A that moved, they would not mean the same.
         assert all(torch.equal(v, begin[n]) for n, v in numbers(tiny, "lora_A").items())
         found = numbers(tiny, "lora_B")
-        remove_lora(tiny)
+        remove_adapter(tiny)
         return found
 
     cut, cut_more = trained(anchor_ratio=1.0), trained(anchor_ratio=0.0)
@@ -103,7 +103,7 @@ def test_an_interrupted_training_goes_on(tiny: VisionLanguageModel, tmp_path: Pa
     method, samples = made(tiny)
     train(tiny, method, samples, REQUEST, 0, tmp_path / "whole")
     wanted = numbers(tiny)
-    remove_lora(tiny)
+    remove_adapter(tiny)
 
     def stop(done: int, total: int) -> None:
         if done == 3:
@@ -112,7 +112,7 @@ def test_an_interrupted_training_goes_on(tiny: VisionLanguageModel, tmp_path: Pa
     method, samples = made(tiny)
     with pytest.raises(KeyboardInterrupt):
         train(tiny, method, samples, REQUEST, 0, tmp_path / "cut", progress=stop, save_steps=2)
-    remove_lora(tiny)
+    remove_adapter(tiny)
     method, samples = made(tiny)
     history = train(tiny, method, samples, REQUEST, 0, tmp_path / "cut", save_steps=2)
     assert [e["step"] for e in history.steps] == [1, 2, 3, 4]

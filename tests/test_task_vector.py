@@ -11,7 +11,7 @@ from small_runs import BUILT, REQUEST
 from unsee.methods import make_method
 from unsee.methods.task_vector import TaskVector
 from unsee.models import VisionLanguageModel
-from unsee.models.lora import remove_lora
+from unsee.models.lora import remove_adapter
 from unsee.training import train
 
 
@@ -26,7 +26,7 @@ def test_what_was_learned_is_subtracted(
         train(tiny, method, samples, REQUEST, 0, tmp_path)
         layers = {n: m for n, m in tiny.base.named_modules() if hasattr(m, "get_delta_weight")}
         found = {n: m.get_delta_weight("default").clone() for n, m in layers.items()}
-        remove_lora(tiny)
+        remove_adapter(tiny)
         return found
 
     once, thrice = updates(1.0), updates(3.0)

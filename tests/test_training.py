@@ -24,7 +24,7 @@ from unsee.methods.encoded import Encoded
 from unsee.methods.saliency import fisher
 from unsee.methods.siu import SIU
 from unsee.models import VisionLanguageModel, load
-from unsee.models.lora import add_lora, load_adapter, merged, remove_lora, save_adapter, settle_copies
+from unsee.models.lora import add_lora, load_adapter, merged, remove_adapter, save_adapter, settle_copies
 from unsee.models.packing import EncodedPack, collate
 from unsee.training import EXPLODED, History, UnlearningTrainer, exploded, train
 
@@ -62,7 +62,7 @@ def test_only_the_lora_inside_the_language_model_moves(tiny: VisionLanguageModel
     original = weights(tiny)
     add_lora(tiny, rank=4, alpha=8, seed=0)
     begin = weights(tiny)
-    remove_lora(tiny)
+    remove_adapter(tiny)
     forget(tiny, tmp_path)
     end = weights(tiny)
     moved = changed(begin, end)
@@ -72,7 +72,7 @@ def test_only_the_lora_inside_the_language_model_moves(tiny: VisionLanguageModel
     # Every linear layer of W has one: 2 layers of 7, an A and a B each.
     assert len(adapters) == 2 * 7 * 2
     assert not any("lora_" in n for n in end if "vision" in n or "projector" in n)
-    remove_lora(tiny)
+    remove_adapter(tiny)
     assert weights(tiny).keys() == original.keys() and changed(original, weights(tiny)) == set()
 
 
@@ -82,7 +82,7 @@ def test_upper_layers_alone_can_carry_the_lora(tiny: VisionLanguageModel, tmp_pa
     adapters = {n for n in weights(tiny) if "lora_" in n}
     assert len(adapters) == 7 * 2 and all(".layers.1." in n for n in adapters)
     assert all("lora_B" not in n or p.abs().sum() > 0 for n, p in tiny.model.named_parameters() if n in adapters)
-    remove_lora(tiny)
+    remove_adapter(tiny)
     assert changed(before, weights(tiny)) == set()
 
 
@@ -103,7 +103,7 @@ def test_the_authors_script_moves_a_copy_of_the_projector(tiny: VisionLanguageMo
     for name, plain in zip(others, plain_names, strict=True):
         assert torch.equal(end[name], original[plain.replace(".base_layer", "")])
     assert tiny.weights_sha256() == sha  # the hash is of the original, whatever is on it
-    remove_lora(tiny)
+    remove_adapter(tiny)
     assert weights(tiny).keys() == original.keys() and changed(original, weights(tiny)) == set()
     assert tiny.weights_sha256() == sha
 
@@ -362,7 +362,7 @@ def test_adapters_that_are_none(tiny: VisionLanguageModel, tmp_path: Path) -> No
         load_adapter(tiny, tmp_path / "adapter")
     with pytest.raises(UnseeError, match="carries an adapter already"):
         add_lora(tiny, rank=2, alpha=4, seed=0)
-    remove_lora(tiny)
+    remove_adapter(tiny)
     torn = (tmp_path / "adapter" / "adapter_model.safetensors").read_bytes()[:-200]
     (tmp_path / "adapter" / "adapter_model.safetensors").write_bytes(torn)
     with pytest.raises(UnseeError, match="cannot load the adapter"):

@@ -19,7 +19,7 @@ from unsee.methods.encoded import Encoded
 from unsee.methods.saliency import fisher, forget_mask
 from unsee.methods.vkd import VKD
 from unsee.models import VisionLanguageModel
-from unsee.models.lora import merged, remove_lora
+from unsee.models.lora import merged, remove_adapter
 from unsee.models.moved import moved
 from unsee.models.neurons import mlp_ends, most_specific, recording, without
 from unsee.training import History, train
@@ -72,7 +72,7 @@ def test_taken_off_it_is_the_original(tiny: VisionLanguageModel, tmp_path: Path)
     before = tiny.weights_sha256()
     run(tiny, tmp_path)
     assert tiny.weights_sha256() == before
-    remove_lora(tiny)
+    remove_adapter(tiny)
     assert tiny.weights_sha256() == before and not tiny.adapted
 
 
@@ -132,11 +132,13 @@ def test_pictures_asked_about_are_placed_anew_at_each_step(tiny: VisionLanguageM
     plain = tiny.image_features([CIRCLE]).detach()
     assert torch.equal(seen(0), seen(0)) and not torch.equal(seen(0), seen(1)) and not torch.equal(seen(0), plain)
     assert torch.equal(tiny.image_features([CIRCLE]), plain)
-    remove_lora(tiny)  # where features are kept, those of a picture placed anew are neither kept nor taken from there
+    remove_adapter(
+        tiny
+    )  # where features are kept, those of a picture placed anew are neither kept nor taken from there
     kept = tiny.image_features([CIRCLE])
     assert torch.equal(seen(0), seen(0)) and not torch.equal(seen(0), kept)
     assert torch.equal(tiny.image_features([CIRCLE]), kept)
-    remove_lora(tiny)
+    remove_adapter(tiny)
     still, _ = made(tiny, moved=False)
     with torch.no_grad(), still.reading(tiny, 0):
         assert torch.equal(tiny.image_features([CIRCLE]), plain)
@@ -183,7 +185,7 @@ def test_the_language_model_runs_where_a_term_needs_it(tiny: VisionLanguageModel
         assert {"distil", "teach"} < terms.keys() if ran else {"distil", "teach"} == terms.keys()
         pictures[name] = sum(ran)
         ran.clear()
-        remove_lora(tiny)
+        remove_adapter(tiny)
     hook.remove()
     # Once for the record, once in the step: the picture to be forgotten; then two that are retained as well.
     assert pictures == {"none": 0, "npo": 2, "both": 6}
@@ -235,7 +237,7 @@ def test_the_pruned_teacher_sees_the_same_moved_pixels(tiny: VisionLanguageModel
 
 
 def made_anew(vlm: VisionLanguageModel, **changes: Any) -> VKD:
-    remove_lora(vlm)
+    remove_adapter(vlm)
     return made(vlm, **changes)[0]
 
 
@@ -325,12 +327,12 @@ def test_the_mask_is_applied_to_the_forget_term_alone(tiny: VisionLanguageModel,
     share = sum(int(m.sum()) for m in masks.values()) / sum(m.numel() for m in masks.values())
     assert 0 < share < 1 and method.gradient_mask.keys() == chosen.keys()
     before = {n: p.detach().clone() for n, p in tiny.model.named_parameters()}
-    remove_lora(tiny)
+    remove_adapter(tiny)
 
     def changed(**weights: float) -> dict[str, torch.Tensor]:
         run(tiny, tmp_path, mask_threshold=1.0, forget_from=0.0, steps=1, **weights)
         after = {n: p.detach().clone() for n, p in tiny.model.named_parameters()}
-        remove_lora(tiny)
+        remove_adapter(tiny)
         return {n: after[n] != before[n] for n in masks}
 
     for weights in ({"teach_weight": 0.0}, {"forget_weight": 0.0}):
@@ -382,7 +384,7 @@ def test_what_forgets_reaches_chosen_neurons_alone(tiny: VisionLanguageModel, tm
         name = next(n for n, q in again.items() if q is p)
         assert torch.equal(both.gradient_mask[p], mask & masks[name])
     before = {n: p.detach().clone() for n, p in again.items()}
-    remove_lora(tiny)
+    remove_adapter(tiny)
     run(tiny, tmp_path, neuron_threshold=1.1, upper_layers=1.0, distil_weight=0.0, steps=1)
     changed = {n: p != before[n] for n, p in tiny.model.named_parameters() if n in masks}
     assert any(c.any() for c in changed.values())
@@ -392,7 +394,7 @@ def test_what_forgets_reaches_chosen_neurons_alone(tiny: VisionLanguageModel, tm
 
 
 def remove(vlm: VisionLanguageModel) -> VisionLanguageModel:
-    remove_lora(vlm)
+    remove_adapter(vlm)
     return vlm
 
 
@@ -451,7 +453,7 @@ def test_a_layer_that_the_projector_does_not_read_is_not_trained(
     run(tiny, tmp_path, upper_layers=0.01)
     with torch.no_grad():
         assert not torch.equal(before, tiny.see(tiny.pixels([CIRCLE])).projected)
-    remove_lora(tiny)
+    remove_adapter(tiny)
     with pytest.raises(UnseeError, match="depth = 2: the vision tower has 1 layers that are read"):
         made(tiny, depth=2)
 

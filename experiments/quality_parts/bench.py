@@ -23,7 +23,7 @@ from unsee.errors import UnseeError
 from unsee.facets import Facets, FacetSettings
 from unsee.methods import get_method
 from unsee.metrics import Answer
-from unsee.models.lora import remove_lora
+from unsee.models.lora import remove_adapter
 
 
 class Bench:
@@ -122,7 +122,7 @@ class Bench:
         except UnseeError as error:
             return record | {"error": f"{type(error).__name__}: {error}", "wall_seconds": self.clock() - begin}
         finally:
-            remove_lora(self.vlm)
+            remove_adapter(self.vlm)
         return record | {
             **seen,
             "wall_seconds": seconds,

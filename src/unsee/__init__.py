@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from unsee.methods import make_method
     from unsee.metrics import check, read_answers, summarise
     from unsee.models import Question, answer
-    from unsee.runs import Run, export_merged, forget, open_model, open_run
+    from unsee.models.lora import remove_adapter
+    from unsee.report import compare, judge, read_run
+    from unsee.runs import Run, evaluate, export_merged, forget, open_model, open_run
 
 _WHERE = {
     "Concept": "unsee.data",
@@ -39,8 +41,11 @@ _WHERE = {
     "Sample": "unsee.data",
     "answer": "unsee.models",
     "check": "unsee.metrics",
+    "compare": "unsee.report",
+    "evaluate": "unsee.runs",
     "export_merged": "unsee.runs",
     "forget": "unsee.runs",
+    "judge": "unsee.report",
     "load_folder": "unsee.data",
     "load_picture": "unsee.data",
     "make_method": "unsee.methods",
@@ -49,6 +54,8 @@ _WHERE = {
     "protocol": "unsee.benchmarks.mini",
     "protocols": "unsee.benchmarks.mini",
     "read_answers": "unsee.metrics",
+    "read_run": "unsee.report",
+    "remove_adapter": "unsee.models.lora",
     "request_for": "unsee.benchmarks.mini",
     "summarise": "unsee.metrics",
 }
@@ -65,8 +72,11 @@ __all__ = [
     "__version__",
     "answer",
     "check",
+    "compare",
+    "evaluate",
     "export_merged",
     "forget",
+    "judge",
     "load_folder",
     "load_picture",
     "make_method",
@@ -75,6 +85,8 @@ __all__ = [
     "protocol",
     "protocols",
     "read_answers",
+    "read_run",
+    "remove_adapter",
     "request_for",
     "summarise",
 ]

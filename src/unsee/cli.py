@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shlex
@@ -255,16 +254,11 @@ def _shipped_pictures(concepts: Sequence[Concept], count: int) -> list[list[Pict
 @app.command
 def evaluate(run: Path, /, *, json_: Json = False) -> None:
     """Score a finished run again from its recorded answers, and write its report anew."""
-    from unsee import report
-    from unsee.metrics import read_answers, summarise_run
-    from unsee.runs import read_finished
-    from unsee.runs.folder import write_text
+    from unsee.report import shown
+    from unsee.runs import evaluate
 
-    config = read_finished(run)
-    metrics = summarise_run(read_answers(run / "answers.parquet"), seed=config["seed"])
-    write_text(run / "metrics.json", json.dumps(metrics, indent=1) + "\n")
-    report.write(run)
-    Display(json_).scores(run, report.shown(run), metrics)
+    metrics = evaluate(run)
+    Display(json_).scores(run, shown(run), metrics)
 
 
 @app.command

@@ -27,7 +27,7 @@ from unsee.methods.batch import Batch, Totals
 from unsee.methods.settings import LoraSettings
 from unsee.metrics.text import yes_or_no
 from unsee.models import Question, VisionLanguageModel, answer
-from unsee.models.lora import add_copies, remove_lora
+from unsee.models.lora import add_copies, remove_adapter
 from unsee.training import History, train
 
 ANSWER_TOKENS = 32
@@ -178,4 +178,4 @@ def relearned(
             history = train(vlm, method, samples, request, seed, Path(scratch))
         yield history
     finally:
-        remove_lora(vlm)
+        remove_adapter(vlm)

@@ -8,13 +8,13 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from typing import Literal
+from typing import Literal, get_args
 
 from unsee.data.pictures import Picture
 from unsee.errors import UnseeError
 
 Kind = Literal["person", "logo", "flag", "animal", "thing", "place", "character", "style"]
-KINDS: tuple[Kind, ...] = ("person", "logo", "flag", "animal", "thing", "place", "character", "style")
+KINDS: tuple[Kind, ...] = get_args(Kind)
 PERSONAL: tuple[Kind, ...] = ("person", "character")
 """Kinds whose names have a first and a last one, either of which tells who it is."""
 

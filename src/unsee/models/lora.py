@@ -134,7 +134,7 @@ def freeze_picks(vlm: VisionLanguageModel) -> None:
             value.requires_grad = False
 
 
-def remove_lora(vlm: VisionLanguageModel) -> None:
+def remove_adapter(vlm: VisionLanguageModel) -> None:
     """Take the adapter off again: the original model, bit for bit."""
     if vlm.adapted:
         # PEFT's unload would keep the trained copy of a module and drop the original.

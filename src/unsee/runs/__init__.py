@@ -3,11 +3,12 @@
 from unsee.report.read import read_config, read_finished
 from unsee.runs.folder import RunFolder, refuse_existing
 from unsee.runs.forgetting import Run, forget
-from unsee.runs.using import export_merged, is_run, open_model, open_run
+from unsee.runs.using import evaluate, export_merged, is_run, open_model, open_run
 
 __all__ = [
     "Run",
     "RunFolder",
+    "evaluate",
     "export_merged",
     "forget",
     "is_run",

@@ -20,7 +20,7 @@ from unsee.facets import Facets, FacetSettings
 from unsee.methods import Method
 from unsee.metrics import Answer, read_answers, summarise_run, write_answers
 from unsee.models import Reply, VisionLanguageModel
-from unsee.models.lora import load_adapter, remove_lora, save_adapter
+from unsee.models.lora import load_adapter, remove_adapter, save_adapter
 from unsee.runs.folder import BEFORE, CHECKPOINTS, FACETS, RunFolder, describe_pictures
 from unsee.training import History, train
 
@@ -70,7 +70,7 @@ def forget(
     """Make a model forget, and write the run folder.
 
     Args:
-        vlm: the original model. Afterwards it carries the adapter; `remove_lora` takes it off. Where this fails,
+        vlm: the original model. Afterwards it carries the adapter; `remove_adapter` takes it off. Where this fails,
             it is the original again.
         request: what to forget; all of `request.also` is forgotten in the same training.
         method: with its settings; see `unsee.methods.make_method`.
@@ -172,7 +172,7 @@ def _carried_out(
         report.write(folder.work)
         return Run(folder.finish(), metrics, answers, history, built.left_out)
     except BaseException:
-        remove_lora(vlm)
+        remove_adapter(vlm)
         raise
 
 

@@ -1,20 +1,25 @@
-"""Using what a run left: open its model, ask it, evaluate it again, export it for deployment."""
+"""Using what a run left: open its model, score it again, export it for deployment."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from unsee import report
 from unsee.errors import RunFolderError, UnseeError
 from unsee.files import whole
+from unsee.metrics import read_answers, summarise_run
 from unsee.mini.assembly import Progress as AssemblyProgress
 from unsee.mini.assembly import mini_path
 from unsee.models import MINI, VisionLanguageModel, fitting_dtype, load
 from unsee.models.lora import load_adapter, merged
 from unsee.report.read import read_finished
+from unsee.runs.folder import write_text
 
 EMBEDDED = "unsee-mini"
 """How reports call the embedded model."""
@@ -67,6 +72,23 @@ def _as_made(run: Path, device: str, progress: AssemblyProgress | None) -> Visio
         raise RunFolderError(f"{run} was made with other weights of {said['name']} than are there now")
     load_adapter(vlm, run / "adapter")
     return vlm
+
+
+def evaluate(run: Path) -> dict[str, Any]:
+    """Score a finished run again from its recorded answers, and write its `metrics.json` and report anew.
+
+    Returns:
+        The scores, as `metrics.json` has them.
+
+    Raises:
+        RunFolderError: not a finished run, or a file in it is damaged.
+    """
+    run = Path(run)
+    config = read_finished(run)
+    metrics = summarise_run(read_answers(run / "answers.parquet"), seed=config["seed"])
+    write_text(run / "metrics.json", json.dumps(metrics, indent=1) + "\n")
+    report.write(run)
+    return metrics
 
 
 def is_run(path: str) -> bool:
