@@ -60,7 +60,7 @@ def test_a_requirement_that_cannot_be_read(text: str) -> None:
 
 
 def test_an_unknown_metric_gets_a_hint_and_the_list() -> None:
-    with pytest.raises(UnseeError, match=r"'specifity': did you mean specificity\?.*efficacy.*mean_length"):
+    with pytest.raises(UnseeError, match=r"'specifity': did you mean 'specificity'\?.*efficacy.*mean_length"):
         parse_requirements("em>=95,specifity>=-2")
     with pytest.raises(UnseeError, match=r"unknown metric 'qqqq': The metrics are"):
         parse_requirements("qqqq>=1")

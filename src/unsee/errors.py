@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 
 def first_line(error: BaseException) -> str:
     """What an error of another library says, for the one line that a user reads."""
     said = str(error).strip()
     return said.splitlines()[0] if said else type(error).__name__
+
+
+def did_you_mean(said: str, known: Iterable[str]) -> str:
+    """ "did you mean 'siu'? " where one of the known words is near what was said, "" where none is."""
+    near = difflib.get_close_matches(said.lower(), known, n=1)
+    return f"did you mean {near[0]!r}? " if near else ""
 
 
 class UnseeError(Exception):

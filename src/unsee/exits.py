@@ -31,7 +31,7 @@ def ending(work: Callable[[], object]) -> int:
     """Do the work and return the exit code, whatever happens.
 
     0: done. 2: wrong usage, or anything else a user can mend; some errors have codes of their own
-    (`unsee.errors`). 70: a bug. 130: Ctrl-C.
+    (`unsee.errors`). 70: a bug. 130: Ctrl-C. 1: whoever read the output has left.
     """
     try:
         work()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ import yaml
 
 from unsee.data.concept import Concept, Fact, Request
 from unsee.data.pictures import load_picture
-from unsee.errors import UnseeError, first_line
+from unsee.errors import UnseeError, did_you_mean, first_line
 
 KEYS = ("concept", "kind", "image", "alias", "test_images", "protect", "facts", "new_answer")
 """What a request in a file may say; each is the option of `unsee forget` of that name."""
@@ -119,9 +118,8 @@ def _written(row: Any, folder: Path, where: str) -> Written:
         raise UnseeError(f"{where}: a mapping with a concept and an image is needed, not {row!r}")
     for key in row:
         if key not in KEYS:
-            near = difflib.get_close_matches(str(key).replace("-", "_"), KEYS, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(KEYS)}"
-            raise UnseeError(f"{where}: unknown key {key!r}; {hint}")
+            hint = did_you_mean(str(key).replace("-", "_"), KEYS)
+            raise UnseeError(f"{where}: unknown key {key!r}; {hint}there are: {', '.join(KEYS)}")
     said: dict[str, Any] = {}
     for key, value in row.items():
         texts = value if isinstance(value, list) and key in _MANY else [value]

@@ -33,7 +33,7 @@ class Facets:
     """The samples of a request, and what the user should know about how they came about.
 
     Args:
-        samples: the four targets and the protected pictures.
+        samples: the four targets, the protected pictures and the variations.
         new_answer: what the concept is called from now on, of several each, parted by "; "; "" where given samples do
             not say.
         left_out: protected pictures in which the original model sees what is to be forgotten: never trained on.

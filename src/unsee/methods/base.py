@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import difflib
 import importlib
 import math
 from abc import ABC, abstractmethod
@@ -14,7 +13,7 @@ from typing import Any, ClassVar, Generic, Literal, TypeVar
 import torch
 
 from unsee.data import Request, Sample
-from unsee.errors import UnseeError
+from unsee.errors import UnseeError, did_you_mean
 from unsee.methods.answers import to_forget, to_retain, with_refusals, with_truth
 from unsee.methods.batch import Batch, Reference, Totals
 from unsee.methods.encoded import Encoded
@@ -214,9 +213,7 @@ def get_method(name: str) -> type[Method[Any]]:
         UnseeError: no method has that name; the message suggests the nearest.
     """
     if name not in REGISTRY:
-        near = difflib.get_close_matches(name.lower(), REGISTRY, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise UnseeError(f"no method {name!r}; {hint}there are: {', '.join(sorted(REGISTRY))}")
+        raise UnseeError(f"no method {name!r}; {did_you_mean(name, REGISTRY)}there are: {', '.join(sorted(REGISTRY))}")
     module, _, attribute = REGISTRY[name].partition(":")
     return getattr(importlib.import_module(module), attribute)
 
@@ -242,9 +239,8 @@ def make_method(
     values = {**found.presets[preset], **(overrides or {})}
     known = {f.name for f in dataclasses.fields(found.settings_class)}
     for key in values.keys() - known:
-        near = difflib.get_close_matches(key, known, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise UnseeError(f"{name} has no setting {key!r}; {hint}there are: {', '.join(sorted(known))}")
+        there = f"there are: {', '.join(sorted(known))}"
+        raise UnseeError(f"{name} has no setting {key!r}; {did_you_mean(key, known)}{there}")
     settings = found.settings_class(**values)
     if concepts > 1 and "steps" in known - (overrides or {}).keys() and "training data" not in found.data:
         settings = dataclasses.replace(settings, steps=concepts * settings.steps)

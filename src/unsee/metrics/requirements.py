@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import operator
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from unsee.errors import UnseeError
+from unsee.errors import UnseeError, did_you_mean
 from unsee.metrics.mmubench import METRICS
 
 _SYNTAX = re.compile(r"(?P<name>\w+)\s*(?P<sign>>=|<=|>|<)\s*(?P<bound>[+-]?(?:\d+\.?\d*|\.\d+))")
@@ -84,9 +83,7 @@ def _parse(text: str, whole: str) -> Requirement:
         )
     key, sign, number = matched["name"], matched["sign"], matched["bound"]
     if key not in METRICS:
-        near = difflib.get_close_matches(key.lower(), METRICS, n=1)
-        hint = f"did you mean {near[0]}? " if near else ""
-        raise UnseeError(f"unknown metric {key!r}: {hint}The metrics are: {', '.join(METRICS)}")
+        raise UnseeError(f"unknown metric {key!r}: {did_you_mean(key, METRICS)}The metrics are: {', '.join(METRICS)}")
     bound, side = float(number), "change" if key in _HELD and number.startswith("-") else "after"
     low, high = (-100.0, 100.0) if side == "change" else METRICS[key].range
     if not low <= bound <= high:

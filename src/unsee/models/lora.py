@@ -46,8 +46,7 @@ def add_lora(
         first_layer: W's layers before this one carry no LoRA.
         end_layer: nor do those from this one on; None: it reaches to the last.
     """
-    if vlm.adapted:
-        raise UnseeError("the model carries an adapter already; take it off or merge it first")
+    vlm.refuse_adapter()
     config = LoraConfig(
         r=rank,
         lora_alpha=alpha,
@@ -72,8 +71,7 @@ def add_copies(vlm: VisionLanguageModel, parts: Sequence[str]) -> None:
         vlm: changed in place. The modules themselves stay as they are, and are what the original sees through.
         parts: their paths.
     """
-    if vlm.adapted:
-        raise UnseeError("the model carries an adapter already; take it off or merge it first")
+    vlm.refuse_adapter()
     vlm.model = get_peft_model(vlm.model, LoraConfig(target_modules=DUMMY_TARGET_MODULES, modules_to_save=list(parts)))
     for value in vlm.model.parameters():
         if value.requires_grad:
@@ -99,8 +97,7 @@ def add_columns(vlm: VisionLanguageModel, layers: Sequence[str], count: int) -> 
         layers: paths of the linear layers.
         count: columns of each.
     """
-    if vlm.adapted:
-        raise UnseeError("the model carries an adapter already; take it off or merge it first")
+    vlm.refuse_adapter()
     vlm.model = get_peft_model(vlm.model, _fast(LoraConfig(r=count, lora_alpha=count, target_modules=list(layers))))
     for name, value in vlm.model.named_parameters():
         if "lora_A." in name:
@@ -151,8 +148,7 @@ def load_adapter(vlm: VisionLanguageModel, folder: Path) -> None:
     Raises:
         UnseeError: there is none in the folder, it belongs to another model, or the model carries one already.
     """
-    if vlm.adapted:
-        raise UnseeError("the model carries an adapter already; take it off or merge it first")
+    vlm.refuse_adapter()
     if not (folder / "adapter_config.json").is_file():
         raise UnseeError(f"there is no adapter in {folder}")
     try:

@@ -106,6 +106,11 @@ class VisionLanguageModel:
         """Whether an adapter is on the model."""
         return self.base is not self.model
 
+    def refuse_adapter(self) -> None:
+        """An error where an adapter is on the model."""
+        if self.adapted:
+            raise UnseeError("the model carries an adapter already; take it off or merge it first")
+
     @property
     def end_ids(self) -> frozenset[int]:
         """The tokens that end an answer: the tokenizer's own, and whatever `generate` would stop at."""
@@ -132,7 +137,7 @@ class VisionLanguageModel:
 
     @contextlib.contextmanager
     def autocast(self) -> Iterator[None]:
-        """bfloat16 arithmetic where the weights are bfloat16 (adapters stay float32)."""
+        """Arithmetic in the precision of the weights where that is half (adapters stay float32)."""
         dtype = self.base.dtype
         half = dtype in (torch.bfloat16, torch.float16)
         with torch.autocast(self.device.type, dtype) if half else contextlib.nullcontext():

@@ -97,8 +97,7 @@ def forget(
     method.check_data(samples is not None)
     say = progress or (lambda *_: None)
     facet_settings = facet_settings or FacetSettings(protected_questions=method.protected_questions)
-    if vlm.adapted:
-        raise UnseeError("the model carries an adapter already; take it off first, or merge it")
+    vlm.refuse_adapter()
     protocols = [protocol] if isinstance(protocol, Protocol) else list(protocol)
     fitting = not request.also or [p.concept for p in protocols] == list(request.concepts)
     if len(protocols) != len(request.every) or not fitting:
