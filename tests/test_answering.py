@@ -247,3 +247,22 @@ def test_a_model_of_another_family_or_with_missing_weights_is_refused(tmp_path: 
     (torn / "model.safetensors").write_bytes((torn / "model.safetensors").read_bytes()[:-1000])
     with pytest.raises(UnseeError, match="cannot load the model"):
         load(str(torn))
+
+
+def test_a_model_whose_pictures_take_different_numbers_of_tokens_is_refused(
+    tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pixtral's are one flat list of tokens, of all pictures together."""
+
+    def flat(self: VisionLanguageModel, pictures: Sequence[Picture]) -> torch.Tensor:
+        return torch.zeros(sum(p.width * p.height // 256 for p in pictures), 1, 8)
+
+    monkeypatch.setattr(VisionLanguageModel, "_features", flat)
+    with pytest.raises(UnseeError, match="depends on its shape in this model; it is not supported"):
+        load(str(tiny_folder))
+
+
+def test_what_is_held_of_a_token_is_counted_in_bytes(tiny: VisionLanguageModel) -> None:
+    prefix = encode_prefix(tiny, [draw("circle")])
+    held = sum(keys.nbytes + values.nbytes for keys, values in prefix)
+    assert answering._bytes_a_token(tiny) * len(tiny.prompter.prefix) == held

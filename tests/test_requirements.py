@@ -38,6 +38,9 @@ def test_of_several_concepts_each_has_to_meet_a_requirement() -> None:
     together = {**MEASURED, "concepts": {"tiger": fine, "France": left}}
     assert check("em>=95,specificity>=-2", together) == [("em>=95", 0.0, False), ("specificity>=-2", -3.0, False)]
     assert check("em>=95", {**together, "concepts": {"tiger": fine}}) == [("em>=95", 95.0, True)]
+    unasked = {"after": {"em": None}, "change": {}}
+    assert check("em>=95", {**together, "concepts": {"tiger": fine, "France": unasked}}) == [("em>=95", None, False)]
+    assert check("em<=95", {**together, "concepts": {"tiger": unasked}}) == [("em<=95", 95.0, True)]
 
 
 def test_requirements_are_judged_in_their_order() -> None:
