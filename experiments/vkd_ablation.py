@@ -9,9 +9,10 @@ other and of interactions of two; those are measured in sums of two, which the t
 the same blocks, a concept and a seed each, and compared inside them; the seeds go round over the concepts (`--crossed`:
 every seed on every concept). Intervals are Student's over concepts.
 
-Measured are the objective of `methods_quality.py` (see `quality_parts/objective.py`), the share forgotten, and the mean
-of the four shares kept. A run that fails counts as 0 in all of them and is listed. Every run is one line of the file;
-a second call goes on after the last one. `--set` changes the settings around which all is varied.
+Measured are the objective of `methods_quality.py` (see `quality_parts/objective.py`), the same where another's name is
+no forgetting, the share forgotten, that of answers with another's name, and the mean of the four shares kept. A run
+that fails counts as 0 in all of them and is listed. Every run is one line of the file; a second call goes on after the
+last one. `--set` changes the settings around which all is varied.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from quality_parts.jobs import (
 )
 from quality_parts.objective import KEPT, scored
 from quality_parts.records import Results
-from quality_parts.tables import asked, failures, markdown, over_concepts, plain, told
+from quality_parts.tables import after, asked, failures, markdown, over_concepts, plain, told
 from unsee.mini.data import mini_data
 
 
@@ -75,7 +76,7 @@ ALONE = (
 DESIGN = fraction(3, [(0, 1, 2)])
 """forget loss = teacher x depth x mask: 8 rows, VKD's default among them."""
 
-Y = ("objective", "forgotten", "kept")
+Y = ("objective", "strictly", "forgotten", "another's name", "kept")
 
 
 def ablated(count: int) -> list[str]:
@@ -118,7 +119,12 @@ class Ablation:
         if record is None or original is None:
             return None
         found = scored(record, original)
-        return {**found, "kept": fmean(found[k] for k in KEPT if k in found)}
+        return {
+            **found,
+            "strictly": scored(record, original, strictly=True)["objective"],
+            "another's name": 0.0 if record["error"] else after(self.results, record)["misnamed"] / 100,
+            "kept": fmean(found[k] for k in KEPT if k in found),
+        }
 
     def values(self, changes: Settings, y: str, against: Settings | None = None) -> list[tuple[str, float]]:
         """(concept, value) of the blocks that have it, less the value of another condition in the same block."""
@@ -149,18 +155,19 @@ def design() -> str:
     return markdown(head, rows)
 
 
-def _cells(found: Sequence[list[tuple[str, float]]]) -> list[str]:
-    means = [over_concepts(values) for values in found]
+def _cells(found: Sequence[list[tuple[str, float]]], least: float = -1.0) -> list[str]:
+    """Means of shares, or of their changes, which may be as low as -1."""
+    means = [over_concepts(values, (least, 1.0)) for values in found]
     return [m.text() if m else "not measured yet" for m in means]
 
 
 def show(ablation: Ablation) -> None:
     results, jobs = ablation.results, ablation.jobs()
     print(f"\n## One factor at a time, around {plain(ablation.around)}\n")
-    rows = [["default", *_cells([ablation.values({}, y) for y in Y]), ""]]
+    rows = [["default", *_cells([ablation.values({}, y) for y in Y], 0.0), ""]]
     for name, changes in ablation.alone.items():
         change = ablation.values(changes, "objective", against={})
-        rows.append([name, *_cells([ablation.values(changes, y) for y in Y] + [change])])
+        rows.append([name, *_cells([ablation.values(changes, y) for y in Y], 0.0), *_cells([change])])
     print(markdown(["condition", *Y, "objective, change"], rows))
     print(f"\n## Main effects, from {len(DESIGN)} combinations of resolution {resolution(DESIGN)}\n")
     rows = [

@@ -88,6 +88,7 @@ def answers(model: str, concept: str, forgotten: int = 0, kept: int = 10, odd: b
                     keywords=("yes",) if yes else ("circle",),
                     answer=said,
                     odd_words=("blorf",) if odd else (),
+                    other_names=(),
                 )
             )
     return found
