@@ -157,13 +157,15 @@ def test_bfloat16_is_computed_with_where_the_processor_can(
 
 
 @pytest.mark.parametrize("known", [True, False])
-def test_the_precision_is_what_the_processor_knows(
+def test_the_precision_is_what_the_device_knows(
     knowing_folder: Path, monkeypatch: pytest.MonkeyPatch, known: bool
 ) -> None:
     monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: known)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: known)
     usual = torch.bfloat16 if known else torch.float32
     assert fitting_dtype("cpu") == load(str(knowing_folder)).base.dtype == usual
-    assert fitting_dtype("cuda") == load(str(knowing_folder), dtype=torch.bfloat16).base.dtype == torch.bfloat16
+    assert fitting_dtype("cuda") == (torch.bfloat16 if known else torch.float16)
+    assert load(str(knowing_folder), dtype=torch.bfloat16).base.dtype == torch.bfloat16
 
 
 # ---- standard artifacts, read by others
