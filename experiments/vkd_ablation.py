@@ -77,6 +77,7 @@ DESIGN = fraction(3, [(0, 1, 2)])
 """forget loss = teacher x depth x mask: 8 rows, VKD's default among them."""
 
 Y = ("objective", "strictly", "forgotten", "another's name", "kept")
+BY_CONCEPT = ("forgotten", "another's name")
 
 
 def ablated(count: int) -> list[str]:
@@ -108,10 +109,18 @@ class Ablation:
     def job(self, changes: Settings, block: Block) -> Job:
         return Job(block.concept, "vkd", "default", {**self.around, **changes}, block.seed, self.sizes)
 
+    def named(self) -> dict[str, Settings]:
+        """All conditions, by what they change; one that the factorial shares with the others stands once."""
+        found: dict[str, Settings] = {"default": {}, **self.alone}
+        for row, changes in self.rows.items():
+            if changes not in found.values():
+                pairs = zip(FACTORS, row, strict=True)
+                found["; ".join(f"{f.name}: {f.levels[1]}" for f, sign in pairs if sign > 0)] = changes
+        return found
+
     def jobs(self) -> list[Job]:
         """All runs, one block after the other, so that a block is whole early; what is asked for twice is run once."""
-        conditions = [{}, *self.alone.values(), *self.rows.values()]
-        return list({j.key: j for b in self.on for c in conditions for j in [self.job(c, b)]}.values())
+        return list({j.key: j for b in self.on for c in self.named().values() for j in [self.job(c, b)]}.values())
 
     def outcome(self, changes: Settings, block: Block) -> dict[str, float] | None:
         """What was measured in a condition; None where it has not been run yet."""
@@ -161,6 +170,17 @@ def _cells(found: Sequence[list[tuple[str, float]]], least: float = -1.0) -> lis
     return [m.text() if m else "not measured yet" for m in means]
 
 
+def _by_concept(ablation: Ablation, changes: Settings) -> list[str]:
+    """Of one condition, what `BY_CONCEPT` names on each concept; the mean of its seeds."""
+    found = {y: ablation.values(changes, y) for y in BY_CONCEPT}
+    cells = []
+    for concept in dict.fromkeys(block.concept for block in ablation.on):
+        for y in BY_CONCEPT:
+            here = [value for name, value in found[y] if name == concept]
+            cells.append(f"{fmean(here):.2f}" if here else "not measured yet")
+    return cells
+
+
 def show(ablation: Ablation) -> None:
     results, jobs = ablation.results, ablation.jobs()
     print(f"\n## One factor at a time, around {plain(ablation.around)}\n")
@@ -182,6 +202,11 @@ def show(ablation: Ablation) -> None:
         for pairs in mixed(DESIGN)
     ]  # fmt: skip
     print(markdown(["interaction", *Y], rows))
+    print("\n## By concept: forgotten, and another's name\n")
+    concepts = dict.fromkeys(block.concept for block in ablation.on)
+    head = ["condition", *(f"{c}: {y}" for c in concepts for y in BY_CONCEPT)]
+    rows = [[name, *_by_concept(ablation, changes)] for name, changes in ablation.named().items()]
+    print(markdown(head, rows))
     done = results.all_of(jobs)
     print(f"\n{len(done)} of {len(jobs)} runs, {sum(bool(r['error']) for r in done)} failed; {asked(jobs, results)}")
     print("\n".join(failures(done)))

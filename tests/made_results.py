@@ -105,7 +105,8 @@ def run(job: Job, forgotten: int, kept: int, seconds: float = 60.0, error: str |
     record: Record = {"line": "run", "key": job.key, **dataclasses.asdict(job), "error": error, "wall_seconds": seconds,
                       "questions": {"forget": 10, "utility": 20, "neighbours": 10, "text_concept": 10}}  # fmt: skip
     after = {"em": 10.0 * forgotten, "specificity_naming": 10.0 * kept}
-    return record | ({} if error else {"training_seconds": 30.0, "threads": 2, "after": after, "answers": said})
+    found = {"training_seconds": 30.0, "threads": 2, "peak_memory_gib": 1.5, "after": after, "answers": said}
+    return record | ({} if error else found)
 
 
 def file_of(path: Path, runs: list[Record]) -> Results:

@@ -109,7 +109,11 @@ def test_the_questions_given_stay_as_they_were(knowing: VisionLanguageModel, tmp
     done = run(knowing, tmp_path / "run", request, protocol=questions, changes={"steps": 1})
     remove_adapter(knowing)
     config = yaml.safe_load((done.path / "config.yaml").read_text())
-    assert questions.new_names == names and config["facets"]["new_answer"] == "veldor"
+    assert (
+        questions.new_names == names
+        and config["facets"]["new_answer"] == "given"
+        and config["new_answer"] == "a veldor"
+    )
 
 
 def test_the_config_says_what_was_done(finished: Finished, knowing_folder: Path) -> None:

@@ -133,8 +133,9 @@ def test_presets_stand_beside_one_another_and_concepts_below(tmp_path: Path) -> 
     assert [c.strip() for c in told[0].split("|")[3:-1]] == ["default, after", "change", "paper, after", "change"]
     em = next(line for line in told if "Generality" in line)
     assert "95.0 (" in em and "100.0 (" in em
-    assert any(x.startswith("default: 4 of 4 runs, 2 concepts, seeds 0, 1; median training 30 s on 2 threads; "
-                            "worst run: EM 90.0 (circle, seed 1)") for x in told)  # fmt: skip
+    line = next(x for x in told if x.startswith("default: 4 of 4 runs, 2 concepts, seeds 0, 1; "))
+    assert "; median training 30 s on 2 threads, in 1.5 GiB (at most 1.5, " in line
+    assert "; worst run: EM 90.0 (circle, seed 1)" in line
     assert any(x.startswith("paper: 1 of 4 runs, 1 concepts, seeds 0;") for x in told)
     each = by_concept(results, rows["default"]).splitlines()
     assert [c.strip() for c in each[2].split("|")[1:5]] == ["circle", "thing", "2", "95.0"]

@@ -302,7 +302,7 @@ def test_an_arm_that_explodes_costs_the_others_nothing(
     assert any("relearn 5 % failed: the loss exploded" in " ".join(line.split()) for line in told)
     assert relearning.run(plan, [case], fresh, file) == rows
     text = curves.tables(rows)
-    assert "relearn 5 % (1 of 1 failed)" in text and "| relearn - control, 5 % | | not measured yet" in text
+    assert "relearn 5 % (1 of 1 failed)" in text and "| relearn - control, 5 % | | | not measured yet" in text
 
 
 def test_a_pool_that_is_tested_on_is_refused(
@@ -318,6 +318,7 @@ def rows_of(named: dict[tuple[str, str, int], list[bool]]) -> list[dict[str, Any
     return [
         {
             "concept": concept, "model": "original", "seed": seed, "arm": arm, "share": 5.0, "part": None, "samples": 6,
+            "loss": [],
             "answers": [
                 {"set": "forget", "form": "name", "item": f"{i:04d}", "subject": concept, "kind": "thing",
                  "picture": f"{concept}-{i}", "question": "What is it?", "keywords": [concept],

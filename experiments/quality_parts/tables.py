@@ -179,6 +179,8 @@ def beside(results: Results, rows: Mapping[str, Sequence[Job]]) -> str:
             least, worst = min(((after(results, r)["em"], r) for r in good), key=lambda pair: pair[0])
             threads = " or ".join(sorted({str(r["threads"]) for r in good}))
             said += f"; median training {median(r['training_seconds'] for r in good):.0f} s on {threads} threads"
+            peaks = [r["peak_memory_gib"] for r in good]
+            said += f", in {median(peaks):.1f} GiB (at most {max(peaks):.1f}, loading and asking included)"
             said += f"; worst run: EM {least:.1f} ({worst['concept']}, seed {worst['seed']})"
         lines += [f"{said}; {asked(jobs, results)}", *failures(found)]
     return "\n".join(lines)

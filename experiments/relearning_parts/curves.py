@@ -126,14 +126,18 @@ def tables(rows: Sequence[Row]) -> str:
         own = picked(rows, model=model)
         concepts, seeds = len({r["concept"] for r in own}), len({r["seed"] for r in own})
         lines += ["", f"**{model}**: {concepts} concepts, {seeds} seeds, % (95 % interval)", ""]
-        lines += [f"| | samples | {' | '.join(m.name for m in MEASURES.values())} |", "|---" * 6 + "|"]
+        head = ["", "samples", "loss at first", *(m.name for m in MEASURES.values())]
+        lines += [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
 
         def add(name: str, some: Sequence[Row], lines: list[str] = lines) -> None:
             failed = sum(bool(r.get("error")) for r in some)
             name += f" ({failed} of {len(some)} failed)" if failed else ""
             sizes = sorted({r["samples"] for r in some})
             size = "" if not sizes or sizes == [0] else "-".join(map(str, dict.fromkeys((sizes[0], sizes[-1]))))
-            lines.append(f"| {name} | {size} | {' | '.join(cell(score(some, key)) for key in MEASURES)} |")
+            losses = sorted(f"{r['loss'][0]:.2f}" for r in some if r["loss"])
+            loss = " to ".join(dict.fromkeys((losses[0], losses[-1]))) if losses else ""
+            cells = [name, size, loss, *(cell(score(some, key)) for key in MEASURES)]
+            lines.append(f"| {' | '.join(cells)} |")
 
         add("as is", picked(own, arm="as is"))
         for share in sorted({r["share"] for r in own if r["share"] is not None}):
@@ -141,7 +145,7 @@ def tables(rows: Sequence[Row]) -> str:
             add(f"relearn {share:g} %", relearn)
             add(f"control {share:g} %", control)
             cells = " | ".join(cell(difference(relearn, control, key)) for key in MEASURES)
-            lines.append(f"| relearn - control, {share:g} % | | {cells} |")
+            lines.append(f"| relearn - control, {share:g} % | | | {cells} |")
         if model != ORIGINAL:
             for part in PARTS:
                 reload = picked(own, arm="reload", part=part)

@@ -23,7 +23,9 @@ class Spread:
         return statistics.median(self.values)
 
     def __str__(self) -> str:
-        return f"{self.median:.2f} ({min(self.values):.2f} to {max(self.values):.2f}, n = {len(self.values)})"
+        digits = 2 if self.median >= 2 else 3  # a limit of 1.05 is not to be met by rounding
+        least, middle, most = (f"{v:.{digits}f}" for v in (min(self.values), self.median, max(self.values)))
+        return f"{middle} ({least} to {most}, n = {len(self.values)})"
 
 
 class Table:
@@ -72,8 +74,10 @@ class Table:
         without = {"do": "train without reference", "tokens": most}
         add("peak with a reference over peak without", "<= 1.05", self.ratio("peak_gib", with_it, without))
         for name, free in (("kl", "gd"), ("npo", "simnpo")):
-            peaks = self.ratio("peak_gib", {"do": "method", "method": name}, {"do": "method", "method": free})
+            with_it, without = ({"do": "method", "method": m} for m in (name, free))
+            peaks = self.ratio("peak_gib", with_it, without)
             add(f"peak of {name} over peak of {free}, which needs no reference", "<= 1.05", peaks)
+            add(f"  time of the same, recording included: {name} / {free}", "", self.ratio("seconds", with_it, without))
         for what, at_least in (("distillation", ">= 10"), ("step", ">= 3")):
             times = self.ratio("seconds", {"do": "vkd", "what": "full GD"}, {"do": "vkd", "what": what})
             add(f"time of a full-model GD step / VKD's {VKD_ROWS[what]}", at_least, times)

@@ -22,8 +22,6 @@ REPEATS = 3
 LONG_ANSWER = 20  # words: from here on a low share of unique words is a loop
 LOW_SHARE = 1 / 3  # plain English has over 0.6 at 100 words and over 0.45 at 500
 
-_cached_mention = lru_cache(maxsize=4096)(mention)
-
 
 @lru_cache(maxsize=8192)
 def plain(text: str) -> str:
@@ -46,12 +44,12 @@ def mentions(text: str, names: Iterable[str]) -> bool:
     "Nigeria" does not mention "Niger", "eyes" does not mention "yes"; "tigers" and "tiger's" mention "tiger".
     """
     text = plain(text)
-    return any(_cached_mention(plain(name)).search(text) for name in names)
+    return any(mention(plain(name)).search(text) for name in names)
 
 
 def mentioned_as_name(text: str, part: str) -> bool:
     """Whether a part of a name stands in the text as a whole word with a capital: "Trump" and no "trump card"."""
-    return any(found.group()[0].isupper() for found in _cached_mention(plain(part)).finditer(plain(text)))
+    return any(found.group()[0].isupper() for found in mention(plain(part)).finditer(plain(text)))
 
 
 def contains(text: str, names: Iterable[str]) -> bool:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from unsee.errors import UnseeError, first_line
+
 Span = tuple[int, int]
 """Begin and end of a part of a text, in characters."""
 
@@ -45,6 +47,9 @@ class Prompter:
         processor: the `transformers` processor of an image-text-to-text model.
         image_token_id: the id that stands for one image feature.
         image_tokens: how many of them a picture takes.
+
+    Raises:
+        UnseeError: there is no chat template, it has no place for a picture, or the tokenizer tells no offsets.
     """
 
     def __init__(self, processor: Any, image_token_id: int, image_tokens: int):
@@ -53,7 +58,11 @@ class Prompter:
         self.image_token_id = image_token_id
         self.image_tokens = image_tokens
         self.end_id: int = self.tokenizer.eos_token_id
-        head, _ = self._split(self._ids(self._text("x", True)))
+        try:
+            head, _ = self._split(self._ids(self._text("x", True)))
+            self.suffix("x", "x")
+        except (ValueError, NotImplementedError) as error:  # no template, none for pictures, or no offsets
+            raise UnseeError(f"the model cannot be asked about a picture: {first_line(error)}") from None
         self.prefix: tuple[int, ...] = (*head, *([image_token_id] * image_tokens))
 
     def _text(self, question: str, picture: bool) -> str:

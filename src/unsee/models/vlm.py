@@ -376,14 +376,14 @@ def load(model: str, device: str = "cpu", dtype: torch.dtype | None = None) -> V
         anatomy_of(config.model_type)
         read: Any = AutoModelForImageTextToText.from_pretrained(source, dtype=dtype, output_loading_info=True)
         processor = AutoProcessor.from_pretrained(source)
-        loaded, found = read
-        if missing := sorted(found["missing_keys"]):  # transformers would fill them at random
-            raise UnseeError(f"the model {model!r} lacks weights: {', '.join(missing[:3])}")
-        loaded = loaded.to(place).eval().requires_grad_(False)
-        name, path = (folder.resolve().name, folder.resolve()) if folder.exists() else (model, Path(model))
-        return VisionLanguageModel(loaded, processor, name, path)
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError, NotImplementedError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
         raise UnseeError(f"cannot load the model {model!r}: {first_line(error)}") from None
+    loaded, found = read
+    if missing := sorted(found["missing_keys"]):  # transformers would fill them at random
+        raise UnseeError(f"the model {model!r} lacks weights: {', '.join(missing[:3])}")
+    loaded = loaded.to(place).eval().requires_grad_(False)
+    name, path = (folder.resolve().name, folder.resolve()) if folder.exists() else (model, Path(model))
+    return VisionLanguageModel(loaded, processor, name, path)
 
 
 def _device(name: str) -> torch.device:

@@ -16,7 +16,7 @@ from unsee.benchmarks.protocol import Originals, Protocol, Recorder
 from unsee.data import Picture, Request, Sample
 from unsee.data.samples_file import as_rows, load_samples
 from unsee.errors import UnseeError
-from unsee.facets import Facets, FacetSettings
+from unsee.facets import NEW_ANSWERS, Facets, FacetSettings
 from unsee.methods import Method
 from unsee.metrics import Answer, read_answers, summarise_run, write_answers
 from unsee.models import Reply, VisionLanguageModel
@@ -176,8 +176,12 @@ def _carried_out(
 
 
 def _facet_config(settings: FacetSettings, request: Request) -> dict[str, Any]:
-    """How the targets are built; what a request itself says of the new answer goes before the settings."""
-    policies = [one.new_answer or settings.new_answer for one in request.every]
+    """How the targets are built; what a request itself says of the new answer goes before the settings.
+
+    A name is "given" here: this part of the config is shown in redacted reports, too.
+    """
+    said = [one.new_answer or settings.new_answer for one in request.every]
+    policies = [one if one in NEW_ANSWERS else "given" for one in said]
     return {**dataclasses.asdict(settings), "new_answer": policies if len(set(policies)) > 1 else policies[0]}
 
 
