@@ -161,7 +161,7 @@ def packed_terms(
     for part in parts:
         for batch, _ in encoded.micro_batches(part):
             states = method.read(vlm, batch, encoded.layer)
-            for name, value in method.loss(method.output(vlm, states), batch, totals).items():
+            for name, value in method.loss(method.output(vlm, states), encoded.compared(batch), totals).items():
                 terms[name] = terms.get(name, torch.zeros(())) + value
     return terms
 

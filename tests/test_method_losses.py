@@ -98,19 +98,24 @@ def test_the_reference_is_the_original_whatever_is_on_the_model(tiny: VisionLang
     after = Encoded(tiny, samples, method.reference, method.pairs)
     assert before.reference.keys() == after.reference.keys()
     assert all(torch.equal(before.reference[n], after.reference[n]) for n in before.reference)
-    width = {"none": None, "labels": (), "vocabulary": (tiny.vocabulary_size,)}[method.reference]
+    hidden = tiny.base.config.get_text_config().hidden_size
+    width = {"none": None, "labels": (), "vocabulary": (hidden,)}[method.reference]
     if width is None:
         assert not before.reference
-    else:  # a method that needs the labels' log-probabilities alone keeps no more
+    else:  # a method that needs the labels' log-probabilities alone keeps no more, one that needs all keeps states
         wanted = {n: (len(s.answer_ids), *width) for n, s in enumerate(before.suffixes)}
         assert {n: tuple(v.shape) for n, v in before.reference.items()} == wanted
 
 
 def test_the_reference_of_the_labels_is_theirs_in_the_vocabularys(tiny: VisionLanguageModel) -> None:
-    whole, labels = (Encoded(tiny, RETAIN, kind).reference for kind in ("vocabulary", "labels"))
+    """Also where an adapter is on the model by the time they are asked for."""
+    states, labels = (Encoded(tiny, RETAIN, kind) for kind in ("vocabulary", "labels"))
+    loosen(tiny)
     for i, sample in enumerate(RETAIN):
         ids = torch.tensor([*tiny.tokenizer(sample.answer)["input_ids"], tiny.prompter.end_id])
-        assert torch.allclose(labels[i], whole[i].gather(1, ids[:, None])[:, 0], atol=1e-5)
+        whole = states.over_vocabulary(states.reference[i])
+        assert whole.shape == (len(ids), tiny.vocabulary_size) and not whole.requires_grad
+        assert torch.allclose(labels.reference[i], whole.gather(1, ids[:, None])[:, 0], atol=1e-5)
 
 
 # ---- pairs

@@ -135,7 +135,7 @@ def packed_loss(
     for part in chosen:
         for batch, _ in encoded.micro_batches(part):
             logits = vlm.logits(batch.tensors, batch.entering, encoded.layer)
-            for name, value in method.loss(logits, batch, totals).items():
+            for name, value in method.loss(logits, encoded.compared(batch), totals).items():
                 terms[name] = terms[name] + value
     return terms
 

@@ -16,8 +16,8 @@ PART = 2**21
 """Logits computed at once. More would be memory for nothing; blocks of this size also stay with the allocator."""
 
 Reference = Literal["none", "labels", "vocabulary"]
-"""What is recorded of the original model before training: nothing, the log-probability of each answer token
-(`[tokens]`), or of the whole vocabulary (`[tokens, vocabulary]`)."""
+"""What a loss compares with of the original model: nothing, the log-probability of each answer token (`[tokens]`), or
+those of the whole vocabulary (`[tokens, vocabulary]`)."""
 
 
 @dataclass(frozen=True)
@@ -69,8 +69,8 @@ class Batch:
         sample: for each answer token, the number of its sample; a pair's two answers share it. A sample is never
             torn between micro-batches.
         rejected: for each answer token, True where it belongs to the rejected answer of a pair.
-        reference: log-probabilities of the original, `[tokens]` or `[tokens, vocabulary]`, where the method asked
-            for them.
+        reference: of the original, where the method asked for it: log-probabilities `[tokens]`, or the states
+            `[tokens, hidden]` of which `Encoded.compared` makes `[tokens, vocabulary]` for the part at hand.
         entering: `[rows, length, hidden]`, states that enter the first layer of W that training reaches; None:
             it reaches what comes before W.
     """

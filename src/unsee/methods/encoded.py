@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal
 
@@ -12,7 +13,7 @@ from torch.nn.utils.rnn import pad_sequence
 from unsee.data import Sample
 from unsee.data.concept import by_picture
 from unsee.errors import UnseeError
-from unsee.methods.batch import PART, Batch, Reference, Totals
+from unsee.methods.batch import Batch, Reference, Totals
 from unsee.models import VisionLanguageModel
 from unsee.models.packing import EncodedPack, batches, collate
 from unsee.models.prompting import Suffix, spans_of
@@ -29,7 +30,7 @@ class Encoded:
     Args:
         vlm: the model; the adapter, where it has one, is switched off for what is recorded.
         samples: the data.
-        reference: which log-probabilities of the original are recorded.
+        reference: which log-probabilities of the original a loss will ask for.
         pairs: whether a sample to be forgotten is a pair of answers, its `answer` and its `truth`. The two stay
             together, behind one picture or side by side in a pack of their own, so that every forward has both.
         seen: indices of the samples that training will see; None: all. Nothing is recorded of the others.
@@ -60,6 +61,7 @@ class Encoded:
         self.layer = vlm.untouched_layers() if trained else 0
         self.seen = set(range(len(samples)) if seen is None else seen)
         self.reference: dict[int, torch.Tensor] = {}
+        """By suffix, `[tokens]` log-probabilities or `[tokens, hidden]` states, in the main memory."""
         self.entering: dict[int | str, torch.Tensor] = {}
         if reference != "none" or self.layer:
             with torch.no_grad(), vlm.original():
@@ -72,23 +74,26 @@ class Encoded:
             if reference != "none":
                 order = [i for inside in members for i in inside]
                 sizes = [len(self.suffixes[i].answer_ids) for i in order]
-                scores = self._scores(self.vlm.hidden(tensors, entering, self.layer), tensors.labels, reference)
-                self.reference |= dict(zip(order, scores.split(sizes), strict=True))
+                found = self.vlm.hidden(tensors, entering, self.layer)
+                found = self.vlm.log_probs(found, tensors.labels) if reference == "labels" else found.cpu()
+                self.reference |= dict(zip(order, found.split(sizes), strict=True))
             if self.layer:
                 prefix = len(self.vlm.prompter.prefix)
                 for row, pack, inside in zip(entering.cpu(), packs, members, strict=True):
                     parts = row[: pack.length(prefix)].split(pack.parts(prefix))
                     self.entering |= dict(zip(_keys(pack, inside), parts, strict=True))
 
-    def _scores(self, states: torch.Tensor, labels: torch.Tensor, reference: Reference) -> torch.Tensor:
-        """What is recorded of answer tokens; their logits are made some at a time.
+    def compared(self, batch: Batch) -> Batch:
+        """The batch with the log-probabilities that its loss compares with, where states of the original stand for
+        them: made as the model's own are, by a head that no method trains."""
+        if batch.reference is None or batch.reference.ndim == 1:
+            return batch
+        return dataclasses.replace(batch, reference=self.over_vocabulary(batch.reference))
 
-        A whole vocabulary is kept in the model's own type: its logits are no more precise.
-        """
-        if reference == "labels":
-            return self.vlm.log_probs(states, labels)
-        parts = states.split(max(1, PART // self.vlm.vocabulary_size))
-        return torch.cat([F.log_softmax(self.vlm.head(some), -1).to(self.vlm.base.dtype) for some in parts]).cpu()
+    @torch.no_grad()
+    def over_vocabulary(self, states: torch.Tensor) -> torch.Tensor:
+        """The original's log-probabilities `[tokens, vocabulary]` at the states `[tokens, hidden]` recorded of it."""
+        return F.log_softmax(self.vlm.head(states.to(self.vlm.device)), -1)
 
     def _forwards(self, chosen: Sequence[int]) -> list[tuple[list[EncodedPack], list[list[int]]]]:
         """The chosen samples packed by picture, some packs a forward; with each pack the numbers of its suffixes."""

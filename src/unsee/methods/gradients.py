@@ -52,7 +52,7 @@ def _of_batch(
     leaf = states.detach().requires_grad_()
     pulls: dict[bool, torch.Tensor] = {}
     for rows, part in batch.parts(vlm.vocabulary_size):
-        found = method.loss(method.output(vlm, leaf[rows]), part, totals)
+        found = method.loss(method.output(vlm, leaf[rows]), encoded.compared(part), totals)
         for masked, total in _sides(method, found, terms):
             _backward(method, scale * total, masked)
             if leaf.grad is not None:

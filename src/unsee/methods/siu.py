@@ -96,8 +96,7 @@ class SIU(LoraMethod[SIUSettings]):
         self.keep_vocabulary = torch.ones(vlm.vocabulary_size, dtype=torch.bool, device=vlm.device)
         self.keep_vocabulary[sorted(masked)] = False
         self.notes = {
-            f"masked by K_V in {facet}": mass
-            for facet, mass in _masked_mass(encoded, ~self.keep_vocabulary.cpu()).items()
+            f"masked by K_V in {facet}": mass for facet, mass in _masked_mass(encoded, ~self.keep_vocabulary).items()
         }
 
     def loss(self, logits: torch.Tensor, batch: Batch, totals: Totals) -> dict[str, torch.Tensor]:
@@ -122,7 +121,8 @@ def _masked_mass(encoded: Encoded, masked: torch.Tensor) -> dict[str, float]:
         for n in numbers:
             if n in encoded.reference:
                 kept = ~torch.tensor(encoded.suffixes[n].target)
-                found.setdefault(sample.facet, []).append(encoded.reference[n][kept][:, masked].float().exp().sum(-1))
+                whole = encoded.over_vocabulary(encoded.reference[n][kept])
+                found.setdefault(sample.facet, []).append(whole[:, masked].exp().sum(-1))
     return {facet: float(mass.mean()) for facet, some in sorted(found.items()) if len(mass := torch.cat(some))}
 
 
