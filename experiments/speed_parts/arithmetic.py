@@ -18,11 +18,12 @@ def useful_flop(text: Any, prefix: int, suffixes: Sequence[Suffix], rank: int) -
         forward   = 2 N T + 2 R T + 4 n h S + 2 h V A       linear layers, LoRA, attention (QK and PV), head
         backward  = 2 N T + 4 R T + 8 n h S + 2 h V A       W and head are frozen: gradients of inputs alone;
                                                             LoRA: of inputs and weights; attention: of Q, K, P and V
-        reference = 2 N T         + 4 n h S + 2 h V A       adapter off, no gradient
+        reference = 2 N T         + 4 n h S                 adapter off, no gradient; its states are kept
         S         = P (P + 1) / 2 + sum over suffixes of s P + s (s + 1) / 2
 
-    Left out as small or not arithmetic of matrices: vision tower (once a picture), norms, rotations, softmax, the
-    loss, the optimiser, and what attention kernels compute again in their backward pass.
+    Not counted as useful: the head on the reference's states, 2 h V A at every step, which keeping log-probabilities
+    would save. Left out as small or not arithmetic of matrices: vision tower (once a picture), norms, rotations,
+    softmax, the loss, the optimiser, and what attention kernels compute again in their backward pass.
 
     Args:
         text: the language model's config.
@@ -41,4 +42,4 @@ def useful_flop(text: Any, prefix: int, suffixes: Sequence[Suffix], rank: int) -
     head = 2.0 * h * text.vocab_size * answers
     forward = 2.0 * (weights + lora) * tokens + 4.0 * n * h * pairs + head
     backward = (2.0 * weights + 4.0 * lora) * tokens + 8.0 * n * h * pairs + head
-    return {"step": forward + backward, "recording": 2.0 * weights * tokens + 4.0 * n * h * pairs + head}
+    return {"step": forward + backward, "recording": 2.0 * weights * tokens + 4.0 * n * h * pairs}

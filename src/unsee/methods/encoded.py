@@ -22,10 +22,12 @@ from unsee.models.prompting import Suffix, spans_of
 class Encoded:
     """Samples as ids, with what stays the same while training goes on.
 
-    Both are recorded once, before anything is trained, in one pass over the samples that training will see, and live
-    as long as it does: the original's log-probabilities where a method needs them (`answer tokens x 4` bytes, or
-    `answer tokens x vocabulary` numbers of the model's type; no second model), and the states that enter the first
-    layer of W that training reaches (`tokens x hidden` numbers), one entry a suffix and one a picture's prefix.
+    Recorded once, before anything is trained, in one pass over the samples that training will see, and kept as long as
+    it does (no second model), one entry a suffix, and one a picture's prefix:
+
+    - what a method compares with of the original: log-probabilities (`answer tokens`), or, for those of the whole
+      vocabulary, the states they are made of (`answer tokens x hidden`);
+    - the states that enter the first layer of W that training reaches (`tokens x hidden`).
 
     Args:
         vlm: the model; the adapter, where it has one, is switched off for what is recorded.
