@@ -10,6 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from torch.utils.flop_counter import FlopCounterMode
+
+from speed_parts.arithmetic import useful_flop
+from speed_parts.measure import opened
+from speed_parts.ours import Ours
+from speed_parts.world import RANK, build, samples_on_picture
+from unsee.methods.encoded import Encoded
 
 SCRIPT = Path(__file__).parents[1] / "experiments" / "speed.py"
 
@@ -81,3 +88,16 @@ def test_every_row_is_told(smoke: tuple[str, list[dict[str, Any]]]) -> None:
 def test_the_step_of_vkd_that_is_timed_has_all_its_terms(smoke: tuple[str, list[dict[str, Any]]]) -> None:
     loss = {r["task"]["what"]: r["result"]["loss"] for r in smoke[1] if r["task"]["do"] == "vkd"}
     assert loss["step"] > loss["distillation"] + 1  # NPO on what is not forgotten yet: 2 / beta * log 2, about
+
+
+def test_the_formula_counts_the_arithmetic_of_a_step(tmp_path: Path) -> None:
+    """Beside what torch counts: more is done only above the diagonal of attention and by the reference's head."""
+    build(tmp_path, "tiny", 64, "random")
+    world = opened(tmp_path, "cpu", "float32")
+    path, samples = Ours(world), samples_on_picture(12)
+    encoded = Encoded(world.vlm, samples, path.method.reference)
+    with FlopCounterMode(display=False) as counter:
+        path.step(encoded)
+    text = world.vlm.base.config.get_text_config()
+    useful = useful_flop(text, len(world.vlm.prompter.prefix), encoded.suffixes, RANK)["step"]
+    assert 0.9 < useful / counter.get_total_flops() < 1
