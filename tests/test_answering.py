@@ -249,6 +249,21 @@ def test_a_model_of_another_family_or_with_missing_weights_is_refused(tmp_path: 
         load(str(torn))
 
 
+@pytest.mark.parametrize(
+    ("template", "why"),
+    [(None, "not have a chat template"), ("{{ messages[0]['content'][-1]['text'] }}", "template has no place for one")],
+)
+def test_a_model_that_cannot_be_asked_about_a_picture_is_refused(
+    tmp_path: Path, tiny_folder: Path, template: str | None, why: str
+) -> None:
+    mute = shutil.copytree(tiny_folder, tmp_path / "mute")
+    (mute / "chat_template.jinja").unlink()
+    if template is not None:
+        (mute / "chat_template.jinja").write_text(template)
+    with pytest.raises(UnseeError, match=f"cannot be asked about a picture: .*{why}"):
+        load(str(mute))
+
+
 def test_a_model_whose_pictures_take_different_numbers_of_tokens_is_refused(
     tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -77,6 +77,8 @@ class Prompter:
         return self.tokenizer(text, add_special_tokens=not written)["input_ids"]
 
     def _split(self, ids: list[int]) -> tuple[list[int], list[int]]:
+        if self.image_token_id not in ids:
+            raise ValueError("its chat template has no place for one")
         at = ids.index(self.image_token_id)
         return ids[:at], ids[at + 1 :]
 
