@@ -77,7 +77,7 @@ DESIGN = fraction(3, [(0, 1, 2)])
 """forget loss = teacher x depth x mask: 8 rows, VKD's default among them."""
 
 Y = ("objective", "strictly", "forgotten", "another's name", "kept")
-BY_CONCEPT = ("forgotten", "another's name")
+BY_CONCEPT = ("forgotten", "another's name", "kept")
 
 
 def ablated(count: int) -> list[str]:
@@ -202,7 +202,7 @@ def show(ablation: Ablation) -> None:
         for pairs in mixed(DESIGN)
     ]  # fmt: skip
     print(markdown(["interaction", *Y], rows))
-    print("\n## By concept: forgotten, and another's name\n")
+    print("\n## By concept\n")
     concepts = dict.fromkeys(block.concept for block in ablation.on)
     head = ["condition", *(f"{c}: {y}" for c in concepts for y in BY_CONCEPT)]
     rows = [[name, *_by_concept(ablation, changes)] for name, changes in ablation.named().items()]
