@@ -23,6 +23,7 @@ from quality_parts.tables import BY_CONCEPT, cell, failures, markdown, told
 from unsee.metrics import Answer, summarise_run
 
 COUNTS = (1, 2, 5, 10, 19)
+EACH = ("em_naming", "em_yes_no")
 KEPT = ("specificity_naming", "specificity_yes_no", "neighbours", "text_kept")
 
 
@@ -37,13 +38,14 @@ def table(results: Results, jobs: Sequence[Job]) -> str:
         said = [Answer(**a) for one in (*before, record) for a in one["answers"]]
         found = summarise_run(said)
         by_concept = found.get("concepts", {job.concept: found})  # of one alone there are no parts
-        least, name = min((scores["after"]["em"]["value"], concept) for concept, scores in by_concept.items())
+        each = {concept: [scores["after"][k]["value"] for k in EACH] for concept, scores in by_concept.items()}
         shown = [
             *(found["after"][k] for k in ("em", "degenerate_rate", "misnamed")),
             *(found["change"][k] for k in KEPT),
         ]
         rows.append([str(len(job.concepts)), str(len(record["loss"])), str(job.seed), *map(cell, shown),
-                     f"{least:.0f} ({name})", f"{record['training_seconds']:.0f} s"])  # fmt: skip
+                     "; ".join(f"{concept} {name:.0f} / {yes_no:.0f}" for concept, (name, yes_no) in each.items()),
+                     f"{record['training_seconds']:.0f} s"])  # fmt: skip
     head = [
         "concepts",
         "steps",
@@ -53,7 +55,7 @@ def table(results: Results, jobs: Sequence[Job]) -> str:
         "another's name",
         *(f"{BY_CONCEPT[k]}, change" for k in KEPT),
     ]
-    return markdown([*head, "least EM", "training"], rows)
+    return markdown([*head, "EM of each, name / yes or no", "training"], rows)
 
 
 def main(given: list[str] | None = None) -> None:
