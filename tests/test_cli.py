@@ -22,6 +22,7 @@ from conftest import SHAPES, Call, Ended, draw
 from unsee import cli
 from unsee.__main__ import main as begin
 from unsee.exits import ending
+from unsee.methods import REGISTRY, get_method
 from unsee.metrics import METRICS
 from unsee.models import load
 
@@ -407,3 +408,24 @@ def test_every_name_of_the_python_api_is_there() -> None:
         assert getattr(unsee, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'forgive'"):
         _ = unsee.forgive
+
+
+# ---- every method
+
+
+def test_every_method_ends_with_the_same_folder_and_all_stand_side_by_side(
+    unsee: Call, knowing_folder: Path, files: Path, tmp_path: Path
+) -> None:
+    """But `retrain`, which asks for training data and another model."""
+    found: dict[str, set[str]] = {}
+    for name in sorted(REGISTRY.keys() - {"retrain"}):
+        few = ["steps=2"] if "steps" in get_method(name).settings_class.__dataclass_fields__ else None
+        ended = unsee(*arguments(knowing_folder, files, tmp_path / name, method=name, set=few))
+        assert (ended.code, ended.err) == (0, ""), name
+        found[name] = {p.name for p in (tmp_path / name).iterdir()}
+    for name, inside in found.items():
+        assert inside == found["siu"] >= {"adapter", "answers.parquet", "metrics.json", "report.html"}, name
+    ended = unsee("report", *(tmp_path / name for name in found), "--output", tmp_path / "comparison.html")
+    assert (ended.code, ended.err) == (0, "")
+    page = (tmp_path / "comparison.html").read_text()
+    assert all(re.search(rf">\s*{re.escape(name)}\b", page) for name in found)
