@@ -134,8 +134,8 @@ def tables(rows: Sequence[Row]) -> str:
             name += f" ({failed} of {len(some)} failed)" if failed else ""
             sizes = sorted({r["samples"] for r in some})
             size = "" if not sizes or sizes == [0] else "-".join(map(str, dict.fromkeys((sizes[0], sizes[-1]))))
-            losses = sorted(f"{r['loss'][0]:.2f}" for r in some if r["loss"])
-            loss = " to ".join(dict.fromkeys((losses[0], losses[-1]))) if losses else ""
+            losses = [r["loss"][0] for r in some if r["loss"]]
+            loss = " to ".join(dict.fromkeys(f"{ends(losses):.2f}" for ends in (min, max))) if losses else ""
             cells = [name, size, loss, *(cell(score(some, key)) for key in MEASURES)]
             lines.append(f"| {' | '.join(cells)} |")
 
