@@ -152,8 +152,9 @@ def vkd(task: dict[str, Any], folder: Path, sizes: Sizes, device: str) -> dict[s
     """A step of VKD, its distillation alone, or a step of gradient difference on all weights, on the same samples."""
     world = opened(folder, device, task["dtype"])
     samples = shown_set(*sizes.visual)
-    path = FullGD(world) if task["what"] == "full GD" else OursVKD(world, samples, task["what"] == "step")
-    path.train(samples)
+    full = task["what"] == "full GD"
+    path = FullGD(world) if full else OursVKD(world, samples, task["what"] == "step")
+    path.train(samples[:4] if full else samples)  # warms up
     return step_of(path, world, samples)
 
 
