@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms, features
 
-from unsee.data.pictures import Picture, augment, load_folder, load_picture
+from unsee.data.pictures import Picture, augment, load_folder, load_picture, reduced
 from unsee.errors import PictureError, UnseeError
 
 FORMATS = {"PNG": "png", "JPEG": "jpg", "BMP": "bmp", "GIF": "gif", "TIFF": "tif", "PPM": "ppm"}
@@ -419,6 +419,19 @@ def test_augment_fills_corners_with_the_border() -> None:
 def test_augment_refuses_negative_numbers(n: int, seed: int) -> None:
     with pytest.raises(ValueError, match="at least 0"):
         augment(Picture.from_image(noise(), "x"), n, seed)
+
+
+def test_a_large_photo_is_varied_at_a_working_size() -> None:
+    photo = Picture.from_image(Image.new("RGB", (4000, 3000), "teal"), "photo.jpg")
+    assert {(p.width, p.height) for p in augment(photo, 2, seed=0)} == {(1024, 768)}
+
+
+@pytest.mark.parametrize(
+    ("size", "small"),
+    [((1024, 10), (1024, 10)), ((3000, 4000), (768, 1024)), ((40_000, 20), (16_000, 8)), ((2000, 8), (2000, 8))],
+)
+def test_reduced_keeps_the_shape_and_what_is_small_enough(size: tuple[int, int], small: tuple[int, int]) -> None:
+    assert reduced(Image.new("RGB", size)).size == small
 
 
 def test_the_smallest_picture_can_be_augmented() -> None:

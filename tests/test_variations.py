@@ -51,3 +51,9 @@ def test_colours_change_and_shapes_stay() -> None:
     same = (first == first[0, 0]).all(-1)
     assert max((same == ground).mean(), (same[:, ::-1] == ground).mean()) > 0.95
     assert np.abs(first.astype(int) - pixels(CIRCLE)).mean() > 5
+
+
+def test_a_large_photo_is_varied_at_a_working_size() -> None:
+    """Sixty of a phone's 12 megapixels would take 2 GB."""
+    photo = Picture.from_image(Image.linear_gradient("L").resize((3000, 4000)), "photo.jpg")
+    assert {(p.width, p.height) for p in variations([photo], [photo, *OTHERS], 12, seed=0)} == {(768, 1024)}

@@ -22,6 +22,8 @@ MAX_PIXELS = 50_000_000
 """Larger pictures are refused before they are decoded; a 50-megapixel camera's still passes."""
 MIN_SIDE = 8
 """Pictures with a shorter side, in pixels, show nothing that could be forgotten."""
+WORKING_SIDE = 1024
+"""Pixels of the longer side at which larger pictures are varied: models see fewer, a photo has thousands."""
 SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".webp", ".avif", ".bmp", ".gif", ".tif", ".tiff", ".jp2", ".ppm", ".pgm")
 """What `load_folder` takes for a picture; `load_picture` goes by the content instead."""
 
@@ -187,12 +189,22 @@ def augment(picture: Picture, n: int, seed: int, flip: bool = False) -> list[Pic
             themselves in a mirror.
 
     Returns:
-        `n` pictures of the original's size.
+        `n` pictures of the original's size, or of `reduced`'s where that is smaller.
     """
     if n < 0 or seed < 0:
         raise ValueError(f"n and seed must be at least 0, got {n} and {seed}")
-    varied = (_vary(picture.image, np.random.default_rng([seed, i]), flip) for i in range(n))
+    image = reduced(picture.image)
+    varied = (_vary(image, np.random.default_rng([seed, i]), flip) for i in range(n))
     return [Picture.from_image(image, f"{picture.name} (variation {i})") for i, image in enumerate(varied, start=1)]
+
+
+def reduced(image: Image.Image) -> Image.Image:
+    """The image with a longer side of at most `WORKING_SIDE` pixels (more only where the shorter one needs it)."""
+    scale = max(WORKING_SIDE / max(image.size), MIN_SIDE / min(image.size))
+    if scale >= 1:
+        return image
+    size = (round(image.width * scale), round(image.height * scale))
+    return image.resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0)
 
 
 def _vary(image: Image.Image, rng: np.random.Generator, flip: bool) -> Image.Image:
@@ -305,4 +317,14 @@ def _from_cmyk(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-__all__ = ["MAX_PIXELS", "MIN_SIDE", "SUFFIXES", "Picture", "augment", "load_folder", "load_picture"]
+__all__ = [
+    "MAX_PIXELS",
+    "MIN_SIDE",
+    "SUFFIXES",
+    "WORKING_SIDE",
+    "Picture",
+    "augment",
+    "load_folder",
+    "load_picture",
+    "reduced",
+]

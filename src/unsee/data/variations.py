@@ -11,11 +11,11 @@ from collections.abc import Sequence
 
 from PIL import Image, ImageOps
 
-from unsee.data.pictures import Picture
+from unsee.data.pictures import Picture, reduced
 
 
 def variations(pictures: Sequence[Picture], others: Sequence[Picture], count: int, seed: int) -> list[Picture]:
-    """Recoloured and mixed pictures, of the size of the one they are made from.
+    """Recoloured and mixed pictures, of the size of the one they are made from, `reduced`.
 
     Args:
         pictures: to be varied, in turn.
@@ -31,8 +31,8 @@ def variations(pictures: Sequence[Picture], others: Sequence[Picture], count: in
     drawn = 0
     while len(found) < count and drawn < 4 * count:  # a picture of one colour has few variations
         picture = pictures[drawn // len(ways) % len(pictures)]
-        image = picture.image.convert("RGB")
-        other = rng.choice(others).image.convert("RGB").resize(image.size) if others else image
+        image = reduced(picture.image.convert("RGB"))
+        other = reduced(rng.choice(others).image.convert("RGB")).resize(image.size) if others else image
         varied = ways[drawn % len(ways)](image, other, rng)
         if rng.random() < 0.5:
             varied = ImageOps.mirror(varied)
