@@ -7,16 +7,16 @@
 - **ours**: this project (`speed_parts/ours.py`).
 
 All three train the same LoRA in the same dtype on the same samples under the same loss, SIU's; `agreement` shows, in
-float32, that loss, gradients and answers are the same. LoRA is on all layers: the `upper_layers` setting, with which
-ours would be faster, changes what is trained and is in no row. The language model is SmolLM2-135M (`--model mini`;
-`--model random` has the same shape); before it stands a small vision tower that gives 64, 256 or 576 tokens. Ours keeps
-its features for every question on a picture, as it may because the vision tower is frozen; with a tower of the usual
-size that alone would save more than here.
+float32, that loss, gradients and answers are the same. What suits the best plain path on the machine (size of batches,
+how attention is computed, whether inputs are cast) is searched for first. LoRA is on all layers: the `upper_layers`
+setting, with which ours would be faster, is only where a concept is forgotten, and there in all paths. The model is the
+embedded one (`--model mini`; `--model random` has the same shape), its vision tower's patches made smaller for 256 and
+576 tokens.
 
 Every measurement runs in a process of its own, so that its peak memory is its own, and is one line of the file,
-written as it ends: a second call goes on after the last one. Repeats are interleaved (peer, best plain, ours, peer,
-...); a ratio is the median over repeats, its spread the least and the greatest. The load of the machine stands beside
-each measurement: times taken while other work ran are no times.
+written as it ends: a second call goes on after the last one, and the table tells of which commits the records are.
+Repeats are interleaved (peer, best plain, ours, peer, ...); a ratio is the median over repeats, its spread the least
+and the greatest. The load of the machine stands beside each measurement: times taken while other work ran are no times.
 
 `--device cuda --shape llava-1.5-7b --model random` runs the same on a GPU.
 """
@@ -34,8 +34,12 @@ from pathlib import Path
 from typing import Any
 
 PATHS = ("peer", "best plain", "ours")
+CACHED = "best plain, prompt cached"
+"""A fourth way to answer: the best plain path, the beginning of all prompts run once, by hand."""
 WITH_AND_WITHOUT = (("kl", "gd"), ("npo", "simnpo"))
 """Methods that need a reference, each beside one that does the same without."""
+PEAKS = 5
+"""Repeats of what tells the memory of a reference, at least: differences of a hundredth are looked for."""
 FORGOTTEN = ("Galdo Kallowen", "France", "Swift")
 """Concepts of the embedded benchmark that each path forgets: the first three of `siu_quality.py`."""
 FORGETTING: dict[str, dict[str, Any]] = {"peer": {}, "best plain": {}, "ours": {}}
@@ -48,7 +52,7 @@ Record = dict[str, Any]
 def planned(
     cells: list[int], repeats: int, dtype: str, growth: bool = True, forgotten: Sequence[str] = ()
 ) -> list[dict[str, Any]]:
-    """All measurements, in the order in which they run. `best` is filled in from the searches.
+    """All measurements, in the order in which they run. What the best plain path is to be is filled in from searches.
 
     Args:
         cells: tokens of a picture.
@@ -58,50 +62,56 @@ def planned(
         forgotten: concepts forgotten with every path, by the embedded model itself.
     """
     most = max(cells)
-    tasks: list[dict[str, Any]] = [{"do": "agreement", "tokens": min(cells), "dtype": "float32"}]
-    tasks.append({"do": "counts", "tokens": min(cells)})
-    for tokens in cells:
-        tasks += [{"do": "search", "set": s, "tokens": tokens} for s in ("one picture", "questions")]
+    tasks: list[dict[str, Any]] = [{"do": "search", "set": "one picture", "tokens": tokens} for tokens in cells]
+    tasks += [{"do": "search", "set": s, "tokens": most} for s in ("questions", "questions, prompt cached")]
     for repeat in range(repeats):
         for tokens in cells:
             for path in PATHS:
                 tasks.append({"do": "train", "set": "one picture", "path": path, "tokens": tokens, "repeat": repeat})
         for path in PATHS:
             tasks.append({"do": "train", "set": "standard", "path": path, "tokens": most, "repeat": repeat})
-        tasks.append(
-            {"do": "train without reference", "set": "one picture", "path": "ours", "tokens": most, "repeat": repeat}
-        )
-        for name in (name for pair in WITH_AND_WITHOUT for name in pair):
-            tasks.append({"do": "method", "method": name, "tokens": most, "repeat": repeat})
-        for what in ("distillation", "step", "full GD"):
+        tasks += of_a_reference(most, repeat)
+        for what in ("distillation", "step", "full GD", "full GD, best plain"):
             tasks.append({"do": "vkd", "what": what, "tokens": most, "repeat": repeat})
-        for path in PATHS:
+        for path in ("peer", "best plain", CACHED, "ours"):
             tasks.append({"do": "answers", "path": path, "tokens": most, "repeat": repeat})
         tasks.append({"do": "profile", "tokens": most, "repeat": repeat})
-    # The slow ones come last: in float32 and at 576 tokens the other paths take a quarter of an hour.
-    tasks += [{"do": "agreement", "tokens": t, "dtype": "float32"} for t in cells if t != min(cells)]
-    if dtype != "float32":
-        tasks.append({"do": "agreement", "tokens": most, "dtype": dtype})
+    for repeat in range(repeats, PEAKS if repeats > 1 else repeats):
+        tasks.append({"do": "train", "set": "one picture", "path": "ours", "tokens": most, "repeat": repeat})
+        tasks += of_a_reference(most, repeat)
     if growth:
         tasks += [{"do": "growth", "form": form, "tokens": most} for form in ("slices", "mask", "cache")]
     for repeat, concept in enumerate(forgotten if OWN_TOKENS in cells else ()):
         own = {"concept": concept, "seed": 0, "tokens": OWN_TOKENS, "repeat": repeat}
-        tasks += [{"do": "forget", "path": p, "settings": FORGETTING[p], **own} for p in PATHS]
+        tasks += [{"do": "forget", "path": p, "changes": FORGETTING[p], **own} for p in PATHS]
+    # No times from here on. The slow ones come last: the other paths answer in float32 for a quarter of an hour.
+    tasks.append({"do": "counts", "tokens": min(cells)})
+    tasks += [{"do": "agreement", "tokens": tokens, "dtype": "float32"} for tokens in cells]
+    if dtype != "float32":
+        tasks.append({"do": "agreement", "tokens": most, "dtype": dtype})
     return [{"dtype": dtype, **task} for task in tasks]
 
 
-def with_batches(task: dict[str, Any], records: list[Record]) -> dict[str, Any]:
-    """The batch sizes that the searches found, for a task of the best plain path."""
-    if task.get("path") != "best plain":
+def of_a_reference(tokens: int, repeat: int) -> list[dict[str, Any]]:
+    """What is measured of ours with and without a reference, beside a pass with SIU's."""
+    without = {"do": "train without reference", "set": "one picture", "path": "ours"}
+    methods = [{"do": "method", "method": name} for pair in WITH_AND_WITHOUT for name in pair]
+    return [{**task, "tokens": tokens, "repeat": repeat} for task in (without, *methods)]
+
+
+def with_settings(task: dict[str, Any], records: list[Record]) -> dict[str, Any]:
+    """What the searches found, for a task of the best plain path."""
+    path = task.get("path", task.get("what", "")).removeprefix("full GD, ")
+    if path not in ("best plain", CACHED):
         return task
-    best = {
-        r["task"]["set"]: r["result"]["best"]
-        for r in records
-        if r["task"]["do"] == "search" and r["task"]["tokens"] == task["tokens"]
-    }
-    if len(best) < 2:
-        raise SystemExit(f"the search for the best plain path's batch sizes at {task['tokens']} tokens has no result")
-    return {**task, "batch": best["one picture"], "answer_batch": best["questions"]}
+    sets = {"answers": "questions, prompt cached" if path == CACHED else "questions"}
+    wanted = {"do": "search", "set": sets.get(task["do"], "one picture"), "tokens": task["tokens"]}
+    found = [r["result"]["best"] for r in records if wanted.items() <= r["task"].items()]
+    if not found:
+        raise SystemExit(
+            f"what suits the best plain path ({wanted['set']}, {task['tokens']} tokens) was not searched for"
+        )
+    return {**task, "settings": found[-1]}
 
 
 def in_own_process(task: dict[str, Any], folder: Path, args: argparse.Namespace) -> dict[str, Any]:
@@ -134,7 +144,7 @@ def child(text: str, device: str) -> None:
 def measured(args: argparse.Namespace) -> tuple[dict[str, Any], list[Record]]:
     """The machine, and a record of every planned measurement: from the file, or taken now."""
     of = {"shape": args.shape, "model": args.model, "device": args.device}
-    machine = in_own_process({"do": "describe"}, Path(), args)
+    machine, code = in_own_process({"do": "describe"}, Path(), args), revision()
     records: list[Record] = []
     if args.json.exists():
         alike = [r for r in read(args.json) if r["machine"] == machine and r["of"] == of]
@@ -145,8 +155,10 @@ def measured(args: argparse.Namespace) -> tuple[dict[str, Any], list[Record]]:
     with tempfile.TemporaryDirectory() as scratch:
         folders: dict[int, Path] = {}
         forgotten = FORGOTTEN if args.model == "mini" and not args.no_forgetting else ()
+        tasks = []
         for task in planned(args.cells, args.repeats, args.dtype, not args.no_growth, forgotten):
-            task = with_batches(task, records)
+            task = with_settings(task, records)
+            tasks.append(task)
             if any(r["task"] == task for r in records):
                 continue
             tokens = task["tokens"]
@@ -158,13 +170,23 @@ def measured(args: argparse.Namespace) -> tuple[dict[str, Any], list[Record]]:
             except subprocess.CalledProcessError as error:
                 print(f"no result (exit {error.returncode}): {task}", file=sys.stderr, flush=True)
                 continue  # its row is missing; the next call tries again
-            record = {"machine": machine, "of": of, "task": task, "result": result}
+            record = {"machine": machine, "of": of, "code": code, "task": task, "result": result}
             records.append(record)
             with args.json.open("a") as file:
                 file.write(json.dumps(record) + "\n")
             told = {k: round(v, 2) for k, v in record["result"].items() if isinstance(v, int | float)}
             print(" ".join(str(v) for v in task.values()), told, file=sys.stderr, flush=True)
-    return machine, records
+    return machine, [r for r in records if r["task"] in tasks]
+
+
+def revision() -> str:
+    """The commit the code is of, with "-dirty" where files are changed since; "unknown" outside of a checkout."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return done.stdout.strip()
 
 
 def read(path: Path) -> list[Record]:
@@ -187,9 +209,9 @@ def smoke(args: argparse.Namespace) -> tuple[dict[str, Any], list[Record]]:
         folder = Path(scratch) / "16"
         world.build(folder, "tiny", 16, "random")
         for task in planned([16], 1, "float32"):
-            task = with_batches(task, records)
+            task = with_settings(task, records)
             result = json.loads(json.dumps(measure.run(task, folder, measure.SMOKE, args.device)))
-            records.append({"machine": found, "of": of, "task": task, "result": result})
+            records.append({"machine": found, "of": of, "code": revision(), "task": task, "result": result})
     args.json.parent.mkdir(parents=True, exist_ok=True)
     args.json.write_text("".join(json.dumps(r) + "\n" for r in records))
     return found, records

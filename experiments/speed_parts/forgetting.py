@@ -92,7 +92,7 @@ def forgotten(
     concept: str,
     seed: int,
     changes: dict[str, Any],
-    batch: int,
+    settings: dict[str, Any],
     asked: dict[str, Any],
 ) -> dict[str, Any]:
     """Seconds from targets given to the last step, and the scores before and after.
@@ -103,7 +103,7 @@ def forgotten(
         concept: of the embedded benchmark.
         seed: of everything random.
         changes: what the path changes of SIU's default preset.
-        batch: of the best plain path.
+        settings: of the best plain path.
         asked: how much; see `unsee.benchmarks.mini.protocol`.
     """
     request = unsee.request_for(concept)
@@ -119,7 +119,7 @@ def forgotten(
             train(vlm, world.method, world.samples, request, seed, Path(scratch))
             seconds = time.perf_counter() - begin
     else:
-        trained = Peer(world) if path == "peer" else BestPlain(world, batch)
+        trained = Peer(world) if path == "peer" else BestPlain(world, **settings)
         begin = time.perf_counter()
         train_plainly(trained, world)
         seconds = time.perf_counter() - begin

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ import torch
 
 from speed_parts import machine
 from speed_parts.arithmetic import useful_flop
-from speed_parts.best_plain import BestPlain
+from speed_parts.best_plain import BestPlain, BestPlainOnCache
 from speed_parts.forgetting import forgotten
 from speed_parts.ours import CrossEntropyAlone, Form, Ours, OursVKD, synchronise
 from speed_parts.peer import FullGD, Peer
@@ -32,6 +31,7 @@ from unsee.benchmarks.protocol import Item, Protocol, Recorder
 from unsee.data import Sample
 from unsee.methods import make_method
 from unsee.methods.encoded import Encoded
+from unsee.methods.vkd import VKDSettings
 from unsee.models import answering, load
 from unsee.models.lora_linear import LoraLinear
 from unsee.models.memory import peak_gib
@@ -44,25 +44,25 @@ class Sizes:
     Args:
         shown: samples on the picture of a training pass.
         standard: of the standard SIU set, with the picture and without.
-        visual: of VKD's set, with the picture, and other pictures with two questions each.
+        visual: of VKD's set, as many as a default step reads: with the picture, and other pictures.
         asked: questions to answer.
         limit: tokens of an answer.
         growth: questions on the picture, for the growth curve.
         agreement: samples whose gradients are compared.
         search: sizes tried for the best plain path, in training and in answering.
-        matmul: side of the square matrices.
+        matmul: sides of the square matrices.
         forgotten: pictures and questions where a concept is forgotten; see `unsee.benchmarks.mini.protocol`.
     """
 
     shown: int = 24
     standard: tuple[int, int] = (11, 14)
-    visual: tuple[int, int] = (11, 12)
+    visual: tuple[int, int] = (VKDSettings.forget_per_step, VKDSettings.distilled_per_step)
     asked: int = 100
     limit: int = 16
     growth: tuple[int, ...] = (1, 2, 5, 10, 25, 50, 100, 200)
     agreement: int = 8
-    search: tuple[tuple[int, ...], tuple[int, ...]] = ((1, 2, 4, 8, 12, 24), (4, 8, 16, 32, 50, 100))
-    matmul: int = 2048
+    search: tuple[tuple[int, ...], tuple[int, ...]] = ((1, 2, 4, 8, 12, 24), (8, 16, 32, 50, 100))
+    matmul: tuple[int, ...] = (1024, 2048, 4096)
     forgotten: tuple[tuple[str, int], ...] = (
         ("test_pictures", 50),
         ("utility_pictures", 1),
@@ -71,7 +71,7 @@ class Sizes:
     )
 
 
-SMOKE = Sizes(6, (3, 2), (3, 2), 6, 5, (1, 2, 4), 6, ((2, 4), (2, 4)), 64)
+SMOKE = Sizes(6, (3, 2), (3, 2), 6, 5, (1, 2, 4), 6, ((2, 4), (2, 4)), (64,))
 
 
 def run(task: dict[str, Any], folder: Path, sizes: Sizes, device: str) -> dict[str, Any]:
@@ -84,12 +84,15 @@ def opened(folder: Path, device: str, dtype: str) -> World:
     return World(load(str(folder), device, getattr(torch, dtype)), picture())
 
 
+PLAIN = {"best plain": BestPlain, BestPlainOnCache.name: BestPlainOnCache}
+
+
 def path_of(world: World, task: dict[str, Any]) -> Any:
     """The path of a task, with the LoRA on."""
     if task["path"] == "peer":
         return Peer(world)
-    if task["path"] == "best plain":
-        return BestPlain(world, task.get("batch", 8), task.get("answer_batch", 16))
+    if task["path"] in PLAIN:
+        return PLAIN[task["path"]](world, **task["settings"])
     if task["do"] == "train without reference":
         return Ours(world, method=CrossEntropyAlone(world.method.settings))
     return Ours(world, task.get("form", "slices"))
@@ -152,8 +155,13 @@ def vkd(task: dict[str, Any], folder: Path, sizes: Sizes, device: str) -> dict[s
     """A step of VKD, its distillation alone, or a step of gradient difference on all weights, on the same samples."""
     world = opened(folder, device, task["dtype"])
     samples = shown_set(*sizes.visual)
-    full = task["what"] == "full GD"
-    path = FullGD(world) if full else OursVKD(world, samples, task["what"] == "step")
+    full = task["what"].startswith("full GD")
+    if not full:
+        path: Any = OursVKD(world, samples, task["what"] == "step")
+    elif "settings" in task:
+        path = FullGD(world, task["settings"]["batch"], everywhere=False)
+    else:
+        path = FullGD(world)
     path.train(samples[:4] if full else samples)  # warms up
     return step_of(path, world, samples)
 
@@ -176,34 +184,48 @@ def answers(task: dict[str, Any], folder: Path, sizes: Sizes, device: str) -> di
 
 
 def search(task: dict[str, Any], folder: Path, sizes: Sizes, device: str) -> dict[str, Any]:
-    """The batch size that suits the best plain path: seconds a sample for batches of each size, smallest first.
+    """What suits the best plain path: the size of its batches, and in training how attention is computed.
 
-    The median of three, so that one slow batch is no reason to stop at a smaller size.
+    Returns:
+        "tried": seconds a sample or question, over eight of them or a batch, the smallest batches first, until they
+        take 1.3 times as long as the fastest. "best": the settings of the path.
     """
     world = opened(folder, device, task["dtype"])
-    path = BestPlain(world)
-    tried: dict[int, float] = {}
-    samples, asked = samples_on_picture(sizes.shown), questions(sizes.asked)
     trains = task["set"] == "one picture"
+    path = (BestPlainOnCache if task["set"] == "questions, prompt cached" else BestPlain)(world)
+    samples, asked = samples_on_picture(sizes.shown), questions(sizes.asked)
+    tried: dict[str, float] = {}
 
-    def once(size: int) -> float:
+    def seconds(size: int) -> float:
+        count = min(max(size, 8), len(samples if trains else asked))
+        synchronise(world.vlm)
         begin = time.perf_counter()
         if trains:
             path.batch = size
-            path.train(samples[:size])
+            path.train(samples[:count])
         else:
             path.answer_batch = size
-            path.answers(asked[:size], sizes.limit)
+            path.answers(asked[:count], sizes.limit)
         synchronise(world.vlm)
-        return (time.perf_counter() - begin) / len((samples if trains else asked)[:size])
+        ways = [path.attention, "cast" if path.casting else "not cast"] if trains else []
+        found = tried[", ".join([str(size), *ways])] = (time.perf_counter() - begin) / count
+        return found
 
     sizes_tried = sizes.search[0 if trains else 1]
-    once(sizes_tried[0])  # warms up
+    seconds(sizes_tried[0])  # warms up
+    found: list[tuple[float, int]] = []
     for size in sizes_tried:
-        tried[size] = statistics.median(once(size) for _ in range(3))
-        if tried[size] > 1.3 * min(tried.values()):
+        found.append((seconds(size), size))
+        if found[-1][0] > 1.3 * min(found)[0]:
             break
-    return {"tried": tried, "best": min(tried, key=lambda size: tried[size])}
+    least, size = min(found)
+    if not trains:
+        return {"tried": tried, "best": {"answer_batch": size}}
+    path.attention = "eager"
+    least, path.attention = min((least, "sdpa"), (seconds(size), "eager"))
+    path.casting = False
+    path.casting = seconds(size) >= least
+    return {"tried": tried, "best": {"batch": size, "attention": path.attention, "casting": path.casting}}
 
 
 def agreement(task: dict[str, Any], folder: Path, sizes: Sizes, device: str) -> dict[str, Any]:
@@ -220,13 +242,15 @@ def agreement(task: dict[str, Any], folder: Path, sizes: Sizes, device: str) -> 
     paths: dict[str, Any] = {"peer": Peer(world)}
     bare: Any = dataclasses.replace(world)
     bare.attach = lambda layers: None  # the LoRA is on already
-    paths["best plain"] = BestPlain(bare, 4, 4)
+    paths["best plain"] = BestPlain(bare, 4, answer_batch=4)
+    paths["best plain, other ways"] = BestPlain(bare, 3, "eager", casting=False)
+    paths[BestPlainOnCache.name] = BestPlainOnCache(bare, 4, answer_batch=4)
     paths |= {form: Ours(bare, form) for form in ("slices", "mask", "cache")}
     for name, some in (("one picture", samples), ("mixed", mixed)):
         wanted: tuple[float, dict[str, torch.Tensor]] | None = None
         for kind, path in paths.items():
-            if name == "mixed" and kind == "cache":
-                continue  # it is written for one picture
+            if kind == BestPlainOnCache.name or (name == "mixed" and kind == "cache"):
+                continue  # the first trains as the best plain path does, the second is written for one picture
             world.vlm.sliced = kind != "mask"
             world.compute_with(path.layers)
             loss, gradients = gradients_of(world, path, some)
@@ -238,10 +262,10 @@ def agreement(task: dict[str, Any], folder: Path, sizes: Sizes, device: str) -> 
             found["compared"][f"{kind}, {name}"] = len(gradients)
     world.vlm.sliced = True
     said = {}
-    for kind in ("peer", "best plain", "slices"):
+    for kind in ("peer", *PLAIN, "slices"):
         world.compute_with(paths[kind].layers)
         said[kind] = paths[kind].answers(asked, sizes.limit)
-    for kind in ("best plain", "slices"):
+    for kind in (*PLAIN, "slices"):
         pairs = [(q, a, b) for q, a, b in zip(asked, said["peer"], said[kind], strict=True) if a != b]
         found["answers"][kind] = [closeness(world, q, a, b) for q, a, b in pairs]
     found["different_answers"] = {k: len(v) for k, v in found["answers"].items()}
@@ -342,8 +366,9 @@ def growth(task: dict[str, Any], folder: Path, sizes: Sizes, device: str) -> dic
         if form == "cache" and count > 100:
             break  # at 576 tokens a copy of the prefix's keys and values for each of 200 questions takes some 15 GB
         world.vlm.model.zero_grad()
+        samples = samples_on_picture(count)
         begin = time.perf_counter()
-        path.train(samples_on_picture(count))
+        path.train(samples)
         synchronise(world.vlm)
         seconds[count] = time.perf_counter() - begin
     return {"seconds": seconds, "peak_gib": peak_gib(world.vlm.device)}
@@ -352,7 +377,7 @@ def growth(task: dict[str, Any], folder: Path, sizes: Sizes, device: str) -> dic
 def forget(task: dict[str, Any], folder: Path, sizes: Sizes, device: str) -> dict[str, Any]:
     """How long a path takes to forget a concept, and how well it does."""
     vlm = opened(folder, device, task["dtype"]).vlm
-    asked = task["path"], task["concept"], task["seed"], task["settings"], task.get("batch", 0)
+    asked = task["path"], task["concept"], task["seed"], task["changes"], task.get("settings", {})
     return forgotten(vlm, *asked, dict(sizes.forgotten))
 
 
@@ -366,7 +391,7 @@ def profile(task: dict[str, Any], folder: Path, sizes: Sizes, device: str) -> di
     path.train(samples)
     world.vlm.model.zero_grad()
     peaks = {
-        str(d).removeprefix("torch."): machine.matmul_peak(d, sizes.matmul, place)
+        str(d).removeprefix("torch."): max(machine.matmul_peak(d, size, place) for size in sizes.matmul)
         for d in dict.fromkeys((getattr(torch, task["dtype"]), torch.float32))
     }
     path.train(samples)

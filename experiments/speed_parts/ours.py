@@ -63,6 +63,7 @@ class Ours:
         if self.form == "cache":
             return self._on_cache(samples, totals)
         encoded = Encoded(world.vlm, samples, self.method.reference)
+        self.method.prepare(encoded, Request(CONCEPT, (world.picture,)))
         synchronise(world.vlm)
         recorded = time.perf_counter()
         loss = self.step(encoded)

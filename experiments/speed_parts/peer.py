@@ -14,7 +14,7 @@ from speed_parts.world import World
 from unsee.data import Sample
 
 BATCH = 4
-"""The batch size of the published scripts."""
+"""The batch size of the published scripts: `--batch_size 4` in the instructions of MLLMU-Bench's baselines."""
 
 
 def collated(world: World, samples: Sequence[Sample]) -> tuple[dict[str, Any], torch.Tensor]:
@@ -37,14 +37,20 @@ def collated(world: World, samples: Sequence[Sample]) -> tuple[dict[str, Any], t
     return inputs, labels
 
 
-def batches(samples: Sequence[Sample], size: int) -> list[list[Sample]]:
+def batches(samples: Sequence[Sample], size: int, texts: int | None = None) -> list[list[Sample]]:
     """Batches in the order of the data, those with pictures apart from those without.
+
+    Args:
+        samples: to be batched.
+        size: samples a batch holds.
+        texts: of those without a picture; None: as many.
 
     LLaVA's own training code groups so (`group_by_modality_length`), and the benchmarks' scripts have a loader for
     either; a text padded to the length of a picture would make the usual way look worse than it is.
     """
-    forms = [[s for s in samples if (s.picture is not None) is shows] for shows in (True, False)]
-    return [form[at : at + size] for form in forms for at in range(0, len(form), size)]
+    forms = [([s for s in samples if s.picture is not None], size),
+             ([s for s in samples if s.picture is None], texts or size)]  # fmt: skip
+    return [form[at : at + held] for form, held in forms for at in range(0, len(form), held)]
 
 
 class Peer:
@@ -54,7 +60,7 @@ class Peer:
 
     def __init__(self, world: World):
         self.world = world
-        # The reference (or "oracle") is the whole model once more: deepcopied, or loaded a second time.
+        # The reference is the whole model once more: MLLMU-Bench's KL script loads it a second time, as `oracle_model`.
         self.reference = copy.deepcopy(world.vlm.model).eval().requires_grad_(False)
         world.attach(self.layers)
 
@@ -99,10 +105,16 @@ class Peer:
 
 
 class FullGD:
-    """Gradient difference on all weights, as its public scripts have it: batches of 4, logits at every position."""
+    """Gradient difference on all weights.
 
-    def __init__(self, world: World):
-        self.world = world
+    Args:
+        world: model and data.
+        batch: samples of a batch.
+        everywhere: logits at every position, as the public scripts have it; False: at answer positions alone.
+    """
+
+    def __init__(self, world: World, batch: int = BATCH, everywhere: bool = True):
+        self.world, self.batch, self.everywhere = world, batch, everywhere
         world.vlm.model.requires_grad_(True)
 
     def train(self, samples: Sequence[Sample]) -> float:
@@ -111,13 +123,22 @@ class FullGD:
         for role, sign in (("forget", -1), ("retain", 1)):
             of_role = [s for s in samples if s.role == role]
             tokens, _ = world.totals(of_role)
-            for some in batches(of_role, BATCH):
+            for some in batches(of_role, self.batch):
                 inputs, labels = collated(world, some)
                 with world.plain_autocast():
-                    total = sign * world.vlm.model(**inputs, labels=labels, num_items_in_batch=tokens).loss
+                    total = sign * self._cross_entropy(inputs, labels, tokens)
                 total.backward()
                 loss += total.item()
         return loss
+
+    def _cross_entropy(self, inputs: dict[str, Any], labels: torch.Tensor, tokens: int) -> torch.Tensor:
+        model = self.world.vlm.model
+        if self.everywhere:
+            return model(**inputs, labels=labels, num_items_in_batch=tokens).loss
+        wanted = F.pad(labels[:, 1:], (0, 1), value=-100)
+        at = wanted != -100
+        logits = model(**inputs, logits_to_keep=at).logits.float().flatten(0, -2)
+        return F.cross_entropy(logits, wanted[at], reduction="sum") / tokens
 
 
 def generated(world: World, questions: Sequence[str], limit: int) -> list[list[int]]:
@@ -131,5 +152,10 @@ def generated(world: World, questions: Sequence[str], limit: int) -> list[list[i
     inputs["pixel_values"] = inputs["pixel_values"].to(vlm.base.dtype)
     with world.plain_autocast():
         out = vlm.model.generate(**inputs, do_sample=False, max_new_tokens=limit)
-    rows = out[:, inputs["input_ids"].shape[1] :].tolist()
-    return [row[: next((i for i, t in enumerate(row) if t in vlm.end_ids), len(row))] for row in rows]
+    return ended(world, out[:, inputs["input_ids"].shape[1] :])
+
+
+def ended(world: World, rows: torch.Tensor) -> list[list[int]]:
+    """Rows of generated ids, each cut at its end token."""
+    ends = world.vlm.end_ids
+    return [row[: next((i for i, t in enumerate(row) if t in ends), len(row))] for row in rows.tolist()]

@@ -10,6 +10,7 @@ from typing import Any
 
 Record = dict[str, Any]
 VKD_ROWS = {"distillation": "distillation alone", "step": "default step"}
+GD_ROWS = {"full GD": "peer", "full GD, best plain": "best plain"}
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class Table:
             if value is not None:
                 found.append((what, asked, str(value)))
 
-        asked = {most: ("12", "8"), min(self.cells): ("3.5", "2.3")}
+        asked = {576: ("12", "8"), 64: ("3.5", "2.3")}
         for tokens in reversed(self.cells):
             want = asked.get(tokens, ("-", "-"))
             of = {"do": "train", "set": "one picture", "tokens": tokens}
@@ -74,15 +75,19 @@ class Table:
         without = {"do": "train without reference", "tokens": most}
         add("peak with a reference over peak without", "<= 1.05", self.ratio("peak_gib", with_it, without))
         for name, free in (("kl", "gd"), ("npo", "simnpo")):
-            with_it, without = ({"do": "method", "method": m} for m in (name, free))
+            with_it, without = ({"do": "method", "method": m, "tokens": most} for m in (name, free))
             peaks = self.ratio("peak_gib", with_it, without)
             add(f"peak of {name} over peak of {free}, which needs no reference", "<= 1.05", peaks)
             add(f"  time of the same, recording included: {name} / {free}", "", self.ratio("seconds", with_it, without))
         for what, at_least in (("distillation", ">= 10"), ("step", ">= 3")):
-            times = self.ratio("seconds", {"do": "vkd", "what": "full GD"}, {"do": "vkd", "what": what})
-            add(f"time of a full-model GD step / VKD's {VKD_ROWS[what]}", at_least, times)
+            for whole, path in GD_ROWS.items():
+                of = {"do": "vkd", "tokens": most}
+                times = self.ratio("seconds", {**of, "what": whole}, {**of, "what": what})
+                add(f"time of a full-model GD step ({path}) / VKD's {VKD_ROWS[what]}", at_least, times)
+                at_least = ""
         of = {"do": "answers", "tokens": most}
-        self._compare(add, f"questions answered on one picture, {most} image tokens", ("12", "2"), of)
+        what = f"questions answered on one picture, {most} image tokens"
+        self._compare(add, what, ("12", "2"), of, ("peer", "best plain", "best plain, prompt cached"))
         self._forgetting(add)
         for record in self.records:
             if record["task"]["do"] == "agreement":
@@ -115,23 +120,33 @@ class Table:
                 )
         return found
 
-    def _compare(self, add: Callable[[str, str, object], None], what: str, asked: tuple[str, str], of: Record) -> None:
-        """Times, memory and tokens of the three paths."""
+    def _compare(
+        self,
+        add: Callable[[str, str, object], None],
+        what: str,
+        asked: tuple[str, str],
+        of: Record,
+        others: Sequence[str] = ("peer", "best plain"),
+    ) -> None:
+        """Times, memory and tokens of the paths; of the others after the second nothing is asked."""
         ours = {**of, "path": "ours"}
-        for path, want in zip(("peer", "best plain"), asked, strict=True):
+        for path, want in zip(others, [*asked, *["-"] * (len(others) - 2)], strict=True):
             at_least = f">= {want}" if want != "-" else ""
             ratio = self.ratio("seconds", {**of, "path": path}, ours)
             add(f"{what}: time of {path} / ours", at_least, ratio)
         if of["do"] == "train":
             at_most = "<= 0.5" if asked[0] == "12" else ""
             add("  peak memory of ours / peer", at_most, self.ratio("peak_gib", ours, {**of, "path": "peer"}))
-            add("  peak memory of ours / best plain", "", self.ratio("peak_gib", ours, {**of, "path": "best plain"}))
+        for path in others[1:]:
+            add(f"  peak memory of ours / {path}", "", self.ratio("peak_gib", ours, {**of, "path": path}))
         numbers = ("seconds", "peak_gib", "base_gib", "tokens", "load")
-        for path in ("peer", "best plain", "ours"):
+        for path in (*others, "ours"):
             if runs := self.results(path=path, **of):
                 n = {k: statistics.median(r[k] for r in runs) for k in numbers}
                 said = f"{n['seconds']:.2f} s, peak {n['peak_gib']:.2f} GiB ({n['base_gib']:.2f} with the model loaded)"
                 add(f"  {path}", "", f"{said}, {n['tokens']:.0f} tokens, load {n['load']:.1f}")
+        if runs and "generated" in runs[0]:
+            add("  tokens of ours' answers, end tokens not counted", "", runs[0]["generated"])
         if parts := [r["parts"] for r in self.results(path="ours", **of) if r.get("parts")]:
             split = (f"{statistics.median(p[k] for p in parts):.2f} s" for k in parts[0])
             add("  ours: recording the reference (once a run), a step", "", ", ".join(split))
@@ -150,7 +165,9 @@ class Table:
                 values = [r["after"][score] for r in runs]
                 said.append(f"{score} {statistics.fmean(values):.1f} ({min(values):.1f} to {max(values):.1f})")
             for score in ("specificity_naming", "specificity_yes_no", "neighbours", "text_kept"):
-                lost = [r["after"][score] - r["before"][score] for r in runs]
+                if not (told := [r for r in runs if score in r["after"] and score in r["before"]]):
+                    continue
+                lost = [r["after"][score] - r["before"][score] for r in told]
                 said.append(f"{score} {statistics.fmean(lost):+.1f} ({min(lost):+.1f} to {max(lost):+.1f})")
             add(f"  {path}", "", ", ".join(said))
 
@@ -176,6 +193,7 @@ class Table:
 
     def text(self) -> str:
         lines = [("", "asked", "measured"), *self.lines()]
+        lines.append(("code", "", ", ".join(sorted({r.get("code", "unknown") for r in self.records}))))
         first, second = (max(len(line[i]) for line in lines) for i in (0, 1))
         return "\n".join(f"{a:{first}}  {b:{second}}  {c}" for a, b, c in lines)
 

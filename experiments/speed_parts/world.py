@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from peft.tuners.lora.layer import Linear
 from PIL import Image, ImageDraw
 
@@ -30,8 +31,7 @@ SHAPES: dict[str, dict[str, Any]] = {
             "num_attention_heads": 9, "num_key_value_heads": 3, "max_position_embeddings": 8192,
             "tie_word_embeddings": True,
         },
-        # Small on purpose. The other paths run it once a question, ours once a picture (V is frozen): with the tower
-        # of LLaVA-1.5, 60 times larger, every ratio would be higher.
+        # By its share of the weights as large as LLaVA-1.5's beside 7 B parameters: some 4 %.
         "vision": {"hidden_size": 256, "intermediate_size": 1024, "num_hidden_layers": 6, "num_attention_heads": 4},
         "patch": {16: 24, 64: 12, 256: 6, 576: 4},
         "side": 96,
@@ -60,6 +60,8 @@ SHAPES: dict[str, dict[str, Any]] = {
 """A picture of `side` pixels cut into patches of so many pixels gives the tokens wanted."""
 
 RANK, ALPHA = 32, 64
+STIR = 1e-3
+"""Standard deviation of B, as after a few steps: its gradient and A's are none of them 0, and the model still talks."""
 CONCEPT, NEW = Concept("Nolvar Inglewick", "person"), "Velan Dorson"
 NAMES = ("Albert Einstein", "Isaac Newton", "Marie Curie", "William Shakespeare", "Leonardo da Vinci", "Ada Lovelace")
 
@@ -103,11 +105,12 @@ def standard_set(shown: int, texts: int) -> list[Sample]:
 
 
 def shown_set(shown: int, others: int) -> list[Sample]:
-    """What a method of the visual parts trains on: samples with the picture, and two on each of some other pictures."""
+    """What a method of the visual parts trains on: samples with the picture, and one on each of some other pictures."""
     kept = [
-        Sample(question, f"This is {NAMES[n % len(NAMES)]}.", picture(n), None, "retain", "protected")
+        Sample(
+            naming_questions("person")[0], f"This is {NAMES[n % len(NAMES)]}.", picture(n), None, "retain", "protected"
+        )
         for n in range(1, others + 1)
-        for question in naming_questions("person")[:2]
     ]
     return samples_on_picture(shown) + kept
 
@@ -141,7 +144,7 @@ class World:
         with torch.no_grad():
             for name, value in self.vlm.model.named_parameters():
                 if "lora_B" in name:
-                    value.copy_(torch.randn(value.shape, generator=generator) * 0.01)
+                    value.copy_(torch.randn(value.shape, generator=generator) * STIR)
 
     def compute_with(self, layers: type[Linear]) -> None:
         """The same weights, computed by another class."""
@@ -220,6 +223,10 @@ def build(folder: Path, shape: str, tokens: int, language: str) -> None:
     vision = CLIPVisionConfig(
         **known["vision"], image_size=side, patch_size=patch, initializer_range=0.1 if shape == "tiny" else 0.02
     )
+    if mini is not None:
+        vision = CLIPVisionConfig(
+            **{**mini.base.config.vision_config.to_dict(), "image_size": side, "patch_size": patch}
+        )
     config = LlavaConfig(
         vision_config=vision.to_dict(),
         text_config=text,
@@ -232,10 +239,7 @@ def build(folder: Path, shape: str, tokens: int, language: str) -> None:
     torch.manual_seed(0)
     model: Any = LlavaForConditionalGeneration(config)
     if mini is not None:
-        if tokens == mini.prompter.image_tokens:  # its own eyes as well
-            model.load_state_dict(mini.base.state_dict())
-        else:
-            model.model.language_model.load_state_dict(mini.part(mini.anatomy.language).state_dict())
+        model.load_state_dict(with_patches(mini.base.state_dict(), patch, tokens))
         model.tie_weights()
         model.generation_config = mini.base.generation_config
     else:
@@ -243,6 +247,29 @@ def build(folder: Path, shape: str, tokens: int, language: str) -> None:
         model.generation_config.pad_token_id = tokenizer.pad_token_id
     model.to(torch.bfloat16 if shape != "tiny" else torch.float32).save_pretrained(folder)
     processor(tokenizer, side, patch).save_pretrained(folder)
+
+
+def with_patches(weights: dict[str, torch.Tensor], patch: int, tokens: int) -> dict[str, torch.Tensor]:
+    """A CLIP tower's weights for patches of another size: kernel and grid of positions are interpolated.
+
+    So the embedded model sees about the same in 576 smaller patches as in its own 64, and answers in words.
+
+    Args:
+        weights: of the whole model.
+        patch: side of a patch, in pixels.
+        tokens: how many patches there are.
+    """
+    found = {}
+    for name, value in weights.items():
+        if name.endswith("patch_embedding.weight") and value.shape[-1] != patch:
+            finer = F.interpolate(value.float(), size=(patch, patch), mode="area")
+            value = (finer * (value.shape[-1] / patch) ** 2).to(value.dtype)
+        elif name.endswith("position_embedding.weight") and len(value) != tokens + 1:
+            own, whole, side = value[1:].float(), round((len(value) - 1) ** 0.5), round(tokens**0.5)
+            grid = F.interpolate(own.T.reshape(1, -1, whole, whole), size=(side, side), mode="bicubic")
+            value = torch.cat([value[:1], grid.flatten(2)[0].T.to(value.dtype)])
+        found[name] = value
+    return found
 
 
 def small_tokenizer() -> Any:
