@@ -159,7 +159,8 @@ def vkd(task: dict[str, Any], folder: Path, sizes: Sizes, device: str) -> dict[s
     if not full:
         path: Any = OursVKD(world, samples, task["what"] == "step")
     elif "settings" in task:
-        path = FullGD(world, task["settings"]["batch"], everywhere=False)
+        found = task["settings"]  # it has no LoRA whose inputs could be cast
+        path = FullGD(world, found["batch"], everywhere=False, attention=found["attention"])
     else:
         path = FullGD(world)
     path.train(samples[:4] if full else samples)  # warms up
