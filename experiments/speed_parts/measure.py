@@ -159,8 +159,7 @@ def vkd(task: dict[str, Any], folder: Path, sizes: Sizes, device: str) -> dict[s
     if not full:
         path: Any = OursVKD(world, samples, task["what"] == "step")
     elif "settings" in task:
-        found = task["settings"]  # it has no LoRA whose inputs could be cast
-        path = FullGD(world, found["batch"], everywhere=False, attention=found["attention"])
+        path = FullGD(world, task["settings"]["batch"], everywhere=False)
     else:
         path = FullGD(world)
     path.train(samples[:4] if full else samples)  # warms up

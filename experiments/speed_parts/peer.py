@@ -111,13 +111,11 @@ class FullGD:
         world: model and data.
         batch: samples of a batch.
         everywhere: logits at every position, as the public scripts have it; False: at answer positions alone.
-        attention: how `transformers` computes it.
     """
 
-    def __init__(self, world: World, batch: int = BATCH, everywhere: bool = True, attention: str = "sdpa"):
+    def __init__(self, world: World, batch: int = BATCH, everywhere: bool = True):
         self.world, self.batch, self.everywhere = world, batch, everywhere
         world.vlm.model.requires_grad_(True)
-        world.vlm.model.set_attn_implementation(attention)
 
     def train(self, samples: Sequence[Sample]) -> float:
         """One pass; gradients are accumulated."""
