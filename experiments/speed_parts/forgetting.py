@@ -54,15 +54,18 @@ class Forgetting(World):
     def attach(self, layers: type[Linear]) -> None:
         """The method's own LoRA, where training begins: B is 0, A aimed where it is to be.
 
-        That is off the clock of paths that share no prefix, and it is the library's code that computes it.
+        The aim is computed by the library for the paths that share no prefix, too; `aimed_seconds` are on their clock,
+        what it needs recorded is not.
         """
         method, vlm = self.method, self.vlm
         method.attach(vlm, self.seed)
         aimed = method.settings.lora_start == "aimed"
         encoded = Encoded(vlm, self.samples, method.reference, seen={i for s in self.steps for i in s} if aimed else ())
         method.prepare(encoded, self.request)
+        begin = time.perf_counter()
         if aimed:
             aim(method, encoded)
+        self.aimed_seconds = time.perf_counter() - begin
         self.compute_with(layers)
 
     @property
@@ -107,11 +110,13 @@ def forgotten(
         asked: how much; see `unsee.benchmarks.mini.protocol`.
     """
     request = unsee.request_for(concept)
-    protocol, recorder = unsee.protocol(concept, request.pictures, **asked), Recorder(vlm)
+    built = facets.build(vlm, request, FacetSettings(), seed)
+    protocol = unsee.protocol(concept, request.pictures, **asked)
+    protocol.new_names |= built.new_names  # what is to be said is no odd word
+    recorder = Recorder(vlm)
     answers = recorder.before(protocol)
-    samples = facets.build(vlm, request, FacetSettings(), seed).samples
     vlm.forget_features()
-    world = Forgetting(vlm, request, samples, SIU(SIUSettings(**changes)), seed)
+    world = Forgetting(vlm, request, built.samples, SIU(SIUSettings(**changes)), seed)
     if path == "ours":
         world.method.attach(vlm, seed)
         with tempfile.TemporaryDirectory() as scratch:
@@ -122,7 +127,7 @@ def forgotten(
         trained = Peer(world) if path == "peer" else BestPlain(world, **settings)
         begin = time.perf_counter()
         train_plainly(trained, world)
-        seconds = time.perf_counter() - begin
+        seconds = time.perf_counter() - begin + world.aimed_seconds
         world.compute_with(LoraLinear)
     scores = summarise(answers + recorder.after(protocol))
     found = {side: {k: s["value"] for k in SCORES if (s := scores[side][k])} for side in ("before", "after")}
