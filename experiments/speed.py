@@ -42,18 +42,9 @@ PEAKS = 5
 """Repeats of what tells the memory of a reference, at least: differences of a hundredth are looked for."""
 FORGOTTEN = ("Galdo Kallowen", "France", "Swift")
 """Concepts of the embedded benchmark that each path forgets: the first three of `siu_quality.py`."""
-_FEW: dict[str, Any] = {
-    "steps": 7,
-    "learning_rate": 6.5e-4,
-    "forget_per_step": 10,
-    "protected_per_step": 3,
-    "variations_per_step": 3,
-    "questions_per_picture": 1,
-    "texts_per_step": 2,
-}
-FORGETTING: dict[str, dict[str, Any]] = {"peer": _FEW, "best plain": _FEW, "ours": _FEW}
-"""What each path changes of SIU's default settings for that: few samples, as tried on `dev` (docs/trials.md). It is the
-same for all, for ours, too, takes about half of the default's time with it."""
+FORGETTING: dict[str, dict[str, Any]] = {"peer": {}, "best plain": {}, "ours": {}}
+"""What each path changes of SIU's default settings for that: nothing. Steps of fewer samples, which would suit paths that
+share no prefix, reach the goals on `dev` and miss them on `test` (docs/trials.md)."""
 OWN_TOKENS = 64
 """Of a picture in the embedded model."""
 Record = dict[str, Any]

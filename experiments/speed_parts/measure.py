@@ -64,7 +64,7 @@ class Sizes:
     search: tuple[tuple[int, ...], tuple[int, ...]] = ((1, 2, 4, 8, 12, 24), (8, 16, 32, 50, 100))
     matmul: tuple[int, ...] = (1024, 2048, 4096)
     forgotten: tuple[tuple[str, int], ...] = (
-        ("test_pictures", 50),
+        ("test_pictures", 12),
         ("utility_pictures", 1),
         ("neighbour_pictures", 2),
         ("general_questions", 1),
