@@ -43,8 +43,8 @@ PEAKS = 5
 FORGOTTEN = ("Galdo Kallowen", "France", "Swift")
 """Concepts of the embedded benchmark that each path forgets: the first three of `siu_quality.py`."""
 FORGETTING: dict[str, dict[str, Any]] = {"peer": {}, "best plain": {}, "ours": {}}
-"""What each path changes of SIU's default settings for that: nothing. Steps of fewer samples, which would suit paths that
-share no prefix, reach the goals on `dev` and miss them on `test` (docs/trials.md)."""
+"""What each path changes of SIU's default settings for that: nothing. Steps of fewer samples, which would suit paths
+that share no prefix, reach the goals on `dev` and miss them on `test` (docs/trials.md)."""
 OWN_TOKENS = 64
 """Of a picture in the embedded model."""
 Record = dict[str, Any]
