@@ -115,7 +115,7 @@ def with_settings(task: dict[str, Any], records: list[Record]) -> dict[str, Any]
     return {**task, "settings": found[-1]}
 
 
-def in_own_process(task: dict[str, Any], folder: Path, args: argparse.Namespace) -> dict[str, Any]:
+def in_own_process(task: dict[str, Any], folder: Path, args: argparse.Namespace) -> Any:
     command = [sys.executable, __file__, "--child", json.dumps([task, str(folder)]), "--device", args.device]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment(args.threads))
     return json.loads(done.stdout.splitlines()[-1])
@@ -137,7 +137,7 @@ def child(text: str, device: str) -> None:
     elif task["do"] == "describe":
         from speed_parts import machine
 
-        print(json.dumps(machine.described(device)))
+        print(json.dumps([machine.described(device), machine.revision()]))
     else:
         print(json.dumps(measure.run(task, Path(folder), measure.Sizes(), device)))
 
@@ -145,7 +145,7 @@ def child(text: str, device: str) -> None:
 def measured(args: argparse.Namespace) -> tuple[dict[str, Any], list[Record]]:
     """The machine, and a record of every planned measurement: from the file, or taken now."""
     of = {"shape": args.shape, "model": args.model, "device": args.device}
-    machine, code = in_own_process({"do": "describe"}, Path(), args), revision()
+    machine, code = in_own_process({"do": "describe"}, Path(), args)
     records: list[Record] = []
     if args.json.exists():
         alike = [r for r in read(args.json) if r["machine"] == machine and r["of"] == of]
@@ -180,16 +180,6 @@ def measured(args: argparse.Namespace) -> tuple[dict[str, Any], list[Record]]:
     return machine, [r for r in records if r["task"] in tasks]
 
 
-def revision() -> str:
-    """The commit the code is of, with "-dirty" where files are changed since; "unknown" outside of a checkout."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
-    try:
-        done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return done.stdout.strip()
-
-
 def read(path: Path) -> list[Record]:
     """The records of a file; a last line that was cut short is no record, and is taken off it."""
     lines = path.read_text().splitlines(keepends=True)
@@ -212,7 +202,7 @@ def smoke(args: argparse.Namespace) -> tuple[dict[str, Any], list[Record]]:
         for task in planned([16], 1, "float32"):
             task = with_settings(task, records)
             result = json.loads(json.dumps(measure.run(task, folder, measure.SMOKE, args.device)))
-            records.append({"machine": found, "of": of, "code": revision(), "task": task, "result": result})
+            records.append({"machine": found, "of": of, "code": machine.revision(), "task": task, "result": result})
     args.json.parent.mkdir(parents=True, exist_ok=True)
     args.json.write_text("".join(json.dumps(r) + "\n" for r in records))
     return found, records

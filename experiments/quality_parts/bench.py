@@ -16,7 +16,7 @@ import torch
 import unsee
 from quality_parts.jobs import Job, Mini, Record, Sizes, Source, jointly
 from quality_parts.records import ORIGINAL, RUN, Results, original_key
-from speed_parts.machine import described
+from speed_parts.machine import described, revision
 from unsee import facets
 from unsee.benchmarks.protocol import Originals, Protocol, Recorder
 from unsee.errors import UnseeError
@@ -97,6 +97,7 @@ class Bench:
             **dataclasses.asdict(job),
             "kind": jointly([c.kind for c in request.concepts]),
             "questions": dict(Counter(i.set for p in protocols for i in p.items)),
+            "code": revision(),
             "error": None,
         }
         begin = self.clock()

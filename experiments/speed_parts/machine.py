@@ -1,10 +1,11 @@
-"""The machine: what it is, how fast it multiplies matrices, how much memory a process took."""
+"""The machine and the code on it: what they are, how fast matrices are multiplied, how much memory a process took."""
 
 from __future__ import annotations
 
 import os
 import platform
 import statistics
+import subprocess
 import time
 from importlib.metadata import version
 from pathlib import Path
@@ -33,6 +34,16 @@ def described(device: str) -> dict[str, Any]:
         "python": platform.python_version(),
         **{name: version(name) for name in ("torch", "transformers", "peft")},
     }
+
+
+def revision() -> str:
+    """The commit the code is of, with "-dirty" where files are changed since; "unknown" outside of a checkout."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return done.stdout.strip()
 
 
 def load() -> float:
